@@ -1,0 +1,40 @@
+"""What the commands share: the console, the way a problem is told, the way a project is opened."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from ..project import Project
+
+console = Console()
+_errors = Console(stderr=True)
+
+ProjectFolder = Annotated[Path, typer.Argument(metavar="PROJECT", help="The project's folder.", show_default=False)]
+
+
+def problem(sentence: str) -> None:
+    """Tell what is wrong, on standard error."""
+    _errors.print(f"[bold red]Problem:[/] {escape(sentence)}", soft_wrap=True, highlight=False)
+
+
+def remark(name: str, sentence: str) -> None:
+    """Tell what is worth knowing about a case or file."""
+    console.print(f"[yellow]{escape(name)}[/]: {escape(sentence.removeprefix(f'{name}: '))}", soft_wrap=True, highlight=False)
+
+
+@contextmanager
+def opened(folder: Path, *, to_write: bool) -> Iterator[Project]:
+    """Open a project, tell its notice, close it."""
+    with Project.open(folder, read_only=not to_write) as project:
+        if project.notice:
+            remark("Note", project.notice)
+        if to_write:
+            project.require_writable()
+        yield project

@@ -1,0 +1,168 @@
+"""``new``, ``import``, ``status``: a project and its cases."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+from rich.progress import Progress as Bar
+from rich.table import Table
+
+from ..errors import DataError
+from ..exchange import ImportOptions, ImportReport, import_any
+from ..project import Project, Role
+from ..review import Review
+from ..settings import Settings
+from .console import ProjectFolder, console, opened, remark
+
+_Labels = Annotated[Path | None, typer.Option("--labels", help="Folder of label maps; a file with an image's name makes that case labelled.")]
+_Names = Annotated[str, typer.Option("--label-names", help="Names by comma; a leading 'background' stands for 0.")]
+_Opaque = Annotated[bool, typer.Option("--opaque-ids", help="Name cases case_0001, ... instead of after their files.")]
+_Resample = Annotated[bool, typer.Option("--resample-sheared", help="Make right-angled copies of images whose axes are sheared.")]
+_Mismatch = Annotated[
+    str, typer.Option("--on-mismatch", help="Label map on another grid than its image: refuse, 'copy geometry', or resample.")
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add this file's commands."""
+    app.command("new")(new)
+    app.command("import")(import_cases)
+    app.command("status")(status)
+    app.command("role")(set_role)
+
+
+def new(
+    project: ProjectFolder,
+    images: Annotated[Path, typer.Option("--images", help="Folder of images, an nnU-Net or Decathlon data set, DICOM series, or pictures.")],
+    labels: _Labels = None,
+    label_names: _Names = "",
+    method: Annotated[str, typer.Option("--method", help="The published system to follow.")] = "ifdl",
+    opaque_ids: _Opaque = False,
+    resample_sheared: _Resample = False,
+    on_mismatch: _Mismatch = "refuse",
+) -> None:
+    """Make a project from a folder of images, some of them with label maps."""
+    with Project.create(project, Settings(method=method)) as made:
+        report = _import(made, images, labels, label_names, None, opaque_ids, resample_sheared, on_mismatch)
+        if not report.added:
+            raise DataError("no image could be used.", where=images.name, cure="See the reasons above; the project is empty.")
+        _show_import(report)
+        console.print(f"\nNext: [bold]sam2-iterative run {escape(str(project))} --rounds 3[/]")
+
+
+def import_cases(
+    project: ProjectFolder,
+    images: Annotated[Path, typer.Option("--images", help="As in 'new'.")],
+    labels: _Labels = None,
+    label_names: _Names = "",
+    validation: Annotated[bool, typer.Option("--validation", help="Keep these labelled cases for validation: never trained on.")] = False,
+    opaque_ids: _Opaque = False,
+    resample_sheared: _Resample = False,
+    on_mismatch: _Mismatch = "refuse",
+) -> None:
+    """Add cases to a project."""
+    with opened(project, to_write=True) as found:
+        role: Role | None = "validation" if validation else None
+        _show_import(_import(found, images, labels, label_names, role, opaque_ids, resample_sheared, on_mismatch))
+
+
+def _import(
+    project: Project,
+    images: Path,
+    labels: Path | None,
+    names: str,
+    role: Role | None,
+    opaque_ids: bool,
+    resample_sheared: bool,
+    on_mismatch: str,
+) -> ImportReport:
+    if on_mismatch not in ("refuse", "copy geometry", "resample"):
+        raise typer.BadParameter("refuse, 'copy geometry' or resample", param_hint="--on-mismatch")
+    options = ImportOptions(resample_sheared, on_mismatch, opaque_ids)  # type: ignore[arg-type] # checked above
+    with Bar(console=console, transient=True) as bar:
+        task = bar.add_task("Reading", total=None)
+        return import_any(
+            project,
+            images,
+            labels,
+            label_names=tuple(name.strip() for name in names.split(",") if name.strip()),
+            role=role,
+            options=options,
+            on_case=lambda done, total, name: bar.update(task, completed=done, total=total, description=f"Reading {name}"),
+        )
+
+
+def _show_import(report: ImportReport) -> None:
+    for name, sentence in report.remarks:
+        remark(name, sentence)
+    for name, sentence in report.set_aside:
+        remark(f"{name} (set aside)", sentence)
+    if report.ignored:
+        remark("Ignored, no images", ", ".join(report.ignored))
+    labelled = sum(case.label is not None for case in report.added)
+    console.print(
+        f"{len(report.added)} cases added, {labelled} of them with a label map; {len(report.completed)} completed,"
+        f" {len(report.known)} known already, {len(report.set_aside)} set aside."
+    )
+
+
+def status(project: ProjectFolder, cases: Annotated[bool, typer.Option("--cases", help="List every case.")] = False) -> None:
+    """Show cases, rounds, what waits for review, and disk use."""
+    with opened(project, to_write=False) as found:
+        review = Review(found)
+        waiting = [entry for entry in review.queue() if entry.round is not None]
+        everyone = found.cases()
+        console.print(f"[bold]{escape(found.settings.name)}[/], method {found.settings.method}")
+        console.print(f"Labels: {', '.join(f'{label.value} {escape(label.name)}' for label in found.settings.labels) or 'none yet'}")
+        for role in ("labelled", "unlabelled", "validation", "excluded"):
+            console.print(f"  {role:11} {sum(c.role == role and not c.set_aside for c in everyone):5}")
+        for case in everyone:
+            if case.set_aside:
+                remark(f"  {case.id} (set aside)", case.set_aside)
+        _show_rounds(found)
+        console.print(f"{len(waiting)} cases wait for review, {len({d.case for d in review.decisions()})} are decided.")
+        used = found.disk_used()
+        console.print("Disk: " + ", ".join(f"{name} {size / 1e6:.1f} MB" for name, size in used.items() if size))
+        if cases:
+            _show_cases(found, review)
+
+
+def _show_rounds(project: Project) -> None:
+    rounds = project.journal.rounds()
+    if not rounds:
+        console.print("No round is finished yet.")
+        return
+    table = Table(title="Rounds", title_justify="left")
+    for column in ("round", "uncertainty", "agreement", "stability", "validation Dice", "decided"):
+        table.add_column(column, justify="right")
+    for number, values in rounds.items():
+        validation = values.get("validation", {}).get("coarse", {}).get("dice")
+        row = (values.get("uncertainty"), values.get("agreement"), values.get("stability"), validation)
+        table.add_row(str(number), *("" if v is None else f"{v:.3f}" for v in row), str(values.get("decided_cases", 0)))
+    console.print(table)
+
+
+def _show_cases(project: Project, review: Review) -> None:
+    uncertainties = project.journal.latest_numbers("uncertainty")
+    table = Table()
+    for column in ("case", "role", "review", "uncertainty"):
+        table.add_column(column)
+    for case in project.cases():
+        number = uncertainties.get(case.id)
+        state = review.status(case) if case.role == "unlabelled" else ""
+        table.add_row(escape(case.id), "set aside" if case.set_aside else case.role, state, f"{number[1]:.3f}" if number else "")
+    console.print(table)
+
+
+def set_role(
+    project: ProjectFolder,
+    case: Annotated[str, typer.Argument(help="The case's id.")],
+    role: Annotated[str, typer.Argument(help="labelled, unlabelled, validation or excluded.")],
+) -> None:
+    """Change what a case is used for."""
+    with opened(project, to_write=True) as found:
+        changed = found.set_role(case, role)  # type: ignore[arg-type] # set_role refuses what is no role
+        console.print(f"{escape(changed.id)} is {changed.role} now.")

@@ -1,0 +1,71 @@
+"""``evaluate`` and ``report``: how good it is."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from .console import ProjectFolder, console, opened
+
+
+def register(app: typer.Typer) -> None:
+    """Add this file's commands."""
+    app.command("evaluate")(evaluate)
+    app.command("report")(report)
+
+
+def evaluate(
+    project: ProjectFolder,
+    references: Annotated[Path, typer.Option("--references", help="Folder of true label maps that the rounds never saw.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Compare every round with references."""
+    from ..evaluation import evaluate as evaluated
+
+    with opened(project, to_write=False) as found:
+        result = evaluated(found, references)
+    if as_json:
+        print(json.dumps(result, allow_nan=False))
+    else:
+        console.print(scores_table(result))
+
+
+def scores_table(result: dict[str, Any]) -> Table:
+    """Dice and HD95 per round and label map; missed structures beside them."""
+    table = Table(title=f"{result['cases']} cases with references", title_justify="left")
+    table.add_column("round", justify="right")
+    names = ("coarse", "propagated", "pseudo_label")
+    for name in names:
+        table.add_column(f"{name.replace('_', '-')}\nDice   HD95   missed", justify="right")
+    table.add_column("Spearman\nuncertainty, error", justify="right")
+    for row in result["rounds"]:
+        cells = [_cell(row.get(name)) for name in names]
+        spearman = row.get("uncertainty_error_spearman")
+        table.add_row(str(row["round"]), *cells, "–" if spearman is None else f"{spearman:.2f}")
+    return table
+
+
+def _cell(scores: dict[str, Any] | None) -> str:
+    if not scores or scores.get("dice") is None:
+        return "–"
+    distance = scores.get("hd95_mm")
+    return f"{scores['dice']:.3f}  {'–' if distance is None else f'{distance:5.1f}'}  {scores.get('missed', 0):3d}"
+
+
+def report(
+    project: ProjectFolder,
+    output: Annotated[Path | None, typer.Option("--output", help="The HTML file; default: report.html in the project.")] = None,
+    references: Annotated[Path | None, typer.Option("--references", help="True label maps, to show scores.")] = None,
+) -> None:
+    """Write one self-contained HTML file about the rounds."""
+    from ..evaluation import evaluate as evaluated
+    from ..report import write_report
+
+    with opened(project, to_write=output is None) as found:
+        scores = evaluated(found, references) if references else None
+        path = write_report(found, output, scores)
+    console.print(f"Report: {path}", soft_wrap=True, highlight=False)

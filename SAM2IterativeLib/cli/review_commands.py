@@ -1,0 +1,146 @@
+"""``review``: look at proposals, accept, correct or reject them."""
+
+from __future__ import annotations
+
+import getpass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from ..project import Case, Project
+from ..review import Review
+from ..volumes import read_label_map
+from .console import ProjectFolder, console, opened
+
+app = typer.Typer(help="Look at pseudo-labels and accept, correct or reject them. What is decided here reaches the next round.", no_args_is_help=True)
+
+_CaseId = Annotated[str, typer.Argument(metavar="CASE", help="The case's id.", show_default=False)]
+_Reviewer = Annotated[str, typer.Option("--reviewer", help="Who decides.", default_factory=getpass.getuser, show_default="your user name")]
+_Comment = Annotated[str, typer.Option("--comment")]
+_Segments = Annotated[str, typer.Option("--segments", help="Only these labels: values or names by comma.")]
+_Slices = Annotated[str, typer.Option("--slices", help="Only these slices: indices by comma, counted from 0.")]
+
+
+@app.command("list")
+def list_cases(
+    project: ProjectFolder,
+    order: Annotated[str, typer.Option("--order", help="uncertainty, certainty, name or imported.")] = "uncertainty",
+    decided: Annotated[bool, typer.Option("--all", help="Decided cases too.")] = False,
+) -> None:
+    """What waits for review, the most uncertain first."""
+    if order not in ("uncertainty", "certainty", "name", "imported"):
+        raise typer.BadParameter("uncertainty, certainty, name or imported", param_hint="--order")
+    with opened(project, to_write=False) as found:
+        table = Table()
+        for column in ("case", "round", "uncertainty", "status", "reviewers"):
+            table.add_column(column)
+        for entry in Review(found).queue(order, decided=decided):  # type: ignore[arg-type] # checked above
+            number = "–" if entry.uncertainty is None else f"{entry.uncertainty:.3f}"
+            round_ = "–" if entry.round is None else str(entry.round)
+            table.add_row(escape(entry.case.id), round_, number, entry.status, escape(", ".join(entry.reviewers)))
+        console.print(table)
+
+
+@app.command()
+def show(project: ProjectFolder, case: _CaseId) -> None:
+    """A case's proposal, decisions and disagreements."""
+    with opened(project, to_write=False) as found:
+        review, chosen = Review(found), found.case(case)
+        console.print(f"[bold]{escape(chosen.id)}[/]: {review.status(chosen)}")
+        newest = review.proposal_round(chosen)
+        if newest is not None:
+            path = found.artefact(newest, chosen, "pseudo_label.nii.gz")
+            console.print(f"Proposal of round {newest}: {escape(str(path))}", soft_wrap=True, highlight=False)
+        for decision in review.decisions(chosen, withdrawn=True):
+            taken_back = " (taken back)" if decision.withdrawn_at else ""
+            words = " ".join(w for w in (decision.reason, decision.comment) if w)
+            console.print(
+                f"  {decision.time} {escape(decision.reviewer)}: {decision.kind}{taken_back} {escape(words)}", highlight=False
+            )
+        for pair in review.disagreement(chosen):
+            shares = ", ".join(f"label {v}: {'–' if d is None else f'{d:.3f}'}" for v, d in pair.dice.items())
+            console.print(f"  {escape(' and '.join(pair.reviewers))}: Dice {shares or 'not comparable'}", highlight=False)
+
+
+@app.command()
+def accept(
+    project: ProjectFolder, case: _CaseId, reviewer: _Reviewer, comment: _Comment = "", segments: _Segments = "", slices: _Slices = ""
+) -> None:
+    """Accept the newest proposal."""
+    with opened(project, to_write=True) as found:
+        values, chosen = _values(found, segments), found.case(case)
+        Review(found).accept(chosen, reviewer=reviewer, comment=comment, segments=values, slices=_indices(slices))
+        _tell(found, chosen)
+
+
+@app.command()
+def reject(
+    project: ProjectFolder,
+    case: _CaseId,
+    reviewer: _Reviewer,
+    reason: Annotated[str, typer.Option("--reason")] = "",
+    comment: _Comment = "",
+    segments: _Segments = "",
+    slices: _Slices = "",
+) -> None:
+    """Reject the proposal: it is not learned from."""
+    with opened(project, to_write=True) as found:
+        values, chosen = _values(found, segments), found.case(case)
+        Review(found).reject(
+            chosen, reviewer=reviewer, reason=reason, comment=comment, segments=values, slices=_indices(slices)
+        )
+        _tell(found, chosen)
+
+
+@app.command()
+def correct(
+    project: ProjectFolder,
+    case: _CaseId,
+    reviewer: _Reviewer,
+    labels: Annotated[Path, typer.Option("--labels", help="The corrected label map.")],
+    comment: _Comment = "",
+    segments: _Segments = "",
+    slices: _Slices = "",
+) -> None:
+    """Keep a corrected label map; it counts like a labelled case."""
+    with opened(project, to_write=True) as found:
+        values, chosen = _values(found, segments), found.case(case)
+        Review(found).correct(
+            chosen, read_label_map(labels), reviewer=reviewer, comment=comment, segments=values, slices=_indices(slices)
+        )
+        _tell(found, chosen)
+
+
+@app.command("take-back")
+def take_back(
+    project: ProjectFolder, case: Annotated[str, typer.Option("--case", help="Only on this case.")] = "",
+    reviewer: Annotated[str, typer.Option("--reviewer", help="Only by this reviewer.")] = "",
+) -> None:
+    """Take back the last decision; the journal remembers both."""
+    with opened(project, to_write=True) as found:
+        decision = Review(found).take_back_last(found.case(case) if case else None, reviewer or None)
+        console.print(f"Taken back: {decision.kind} on {escape(decision.case)} by {escape(decision.reviewer)}.")
+
+
+def _tell(project: Project, case: Case) -> None:
+    console.print(f"{escape(case.id)}: {Review(project).status(case)}.")
+
+
+def _values(project: Project, text: str) -> tuple[int, ...]:
+    """Label values from values or names by comma."""
+    by_name = {label.name.lower(): label.value for label in project.settings.labels}
+    words = [word.strip() for word in text.split(",") if word.strip()]
+    unknown = [word for word in words if word.lower() not in by_name and not word.isdigit()]
+    if unknown:
+        raise typer.BadParameter(f"{unknown[0]} is none of {', '.join(by_name)}", param_hint="--segments")
+    return tuple(by_name[word.lower()] if word.lower() in by_name else int(word) for word in words)
+
+
+def _indices(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(word) for word in text.split(",") if word.strip())
+    except ValueError as error:
+        raise typer.BadParameter("whole numbers by comma", param_hint="--slices") from error

@@ -1,0 +1,152 @@
+"""``run``, ``pretrain``, ``adapt``, ``demo``: what takes minutes to hours."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..errors import SettingsError
+from ..messages import Message, Reporter, to_line
+from ..project import Project
+from ..settings import replaced
+from .console import ProjectFolder, console, opened
+from .live_display import LiveDisplay
+
+_Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add this file's commands."""
+    app.command("run")(run)
+    app.command("adapt")(adapt)
+    app.command("pretrain")(pretrain)
+    app.command("demo")(demo)
+
+
+def run(
+    project: ProjectFolder,
+    rounds: Annotated[int, typer.Option("--rounds", min=1, help="Rounds to do; the first time, round 0 (labelled cases alone) is extra.")] = 3,
+    method: Annotated[str, typer.Option("--method", help="Change the method for this and later runs.")] = "",
+    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps; default: the project's setting.")] = "",
+    until_converged: Annotated[bool, typer.Option("--until-converged", help="Stop earlier once the labels stand still.")] = False,
+    events: Annotated[bool, typer.Option("--events", help="Print JSON lines instead of the display, for other programs.")] = False,
+    seed: Annotated[int | None, typer.Option("--seed", help="Change the seed for this and later runs.")] = None,
+) -> None:
+    """Run rounds: train, predict, propagate, fuse. Ctrl-C stops at a safe point; the same command continues."""
+    from ..device import choose_device
+    from ..iteration import Iteration, run_safely
+
+    with opened(project, to_write=True) as found, stop_on_interrupt() as stop_asked, reporter(found, events) as report:
+        for name, value in (("method", method), ("device", device), ("seed", seed)):
+            if value not in ("", None):
+                found.change_settings(replaced(found.settings, name, value))
+        chosen = choose_device(found.settings.device)
+        result = run_safely(
+            lambda: Iteration(found, chosen, report, stop_asked).run(rounds, until_converged=until_converged), report
+        )
+    if result is None:
+        raise typer.Exit(130 if stop_asked() else 1)
+
+
+@contextmanager
+def reporter(project: Project, events: bool) -> Iterator[Reporter]:
+    """Where messages go: the project's log file, and JSON lines or the live display."""
+    display = None if events else LiveDisplay(console)
+    with open(project.log_path, "a", encoding="utf-8") as log:
+
+        def report(message: Message) -> None:
+            line = to_line(message)
+            log.write(line + "\n")
+            log.flush()
+            if display is None:
+                sys.stdout.write(line + "\n")
+                sys.stdout.flush()
+            else:
+                display.show(message)
+
+        try:
+            yield report
+        finally:
+            if display is not None:
+                display.close()
+
+
+@contextmanager
+def stop_on_interrupt() -> Iterator["_StopFlag"]:
+    """Ctrl-C (and SIGTERM) asks for a stop at the next safe point; a second Ctrl-C interrupts at once."""
+    flag = _StopFlag()
+    previous = {number: signal.signal(number, flag.ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield flag
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+class _StopFlag:
+    def __init__(self) -> None:
+        self._asked = False
+
+    def __call__(self) -> bool:
+        return self._asked
+
+    def ask(self, number: int, frame: object) -> None:
+        if self._asked:
+            raise KeyboardInterrupt
+        self._asked = True
+        sys.stderr.write("\nStopping at the next safe point; press Ctrl-C again to stop at once.\n")
+
+
+def adapt(
+    project: ProjectFolder,
+    steps: Annotated[int, typer.Option("--steps", min=1, help="Training steps at most; it stops earlier when nothing improves.")] = 300,
+    encoder: Annotated[bool, typer.Option("--encoder", help="Also adapt the image encoder, at a low rate.")] = False,
+    device: _Device = "auto",
+) -> None:
+    """Fine-tune SAM2 on the project's labelled cases; used from then on only if it helps on a held-out labelled case."""
+    from ..device import choose_device
+    from ..pretraining.adaptation import AdaptationPlan, adapt_project
+
+    with opened(project, to_write=True) as found, stop_on_interrupt() as stop_asked:
+        plan = AdaptationPlan(steps=steps, encoder=encoder, seed=found.settings.seed)
+        result = adapt_project(found, plan, choose_device(device), lambda text: console.print(text, highlight=False), stop_asked)
+    console.print(result.sentence)
+
+
+def pretrain(
+    checkpoint: Annotated[Path, typer.Argument(help="Where the training is kept; an existing file is continued.")],
+    output: Annotated[Path | None, typer.Option("--output", help="Where to write the finished weights (.safetensors).")] = None,
+    minutes: Annotated[float, typer.Option("--minutes", help="Training time over all sessions.")] = 120.0,
+    seed: Annotated[int, typer.Option("--seed")] = 0,
+    device: _Device = "auto",
+) -> None:
+    """Make compact SAM2 weights from generated volumes. Ctrl-C keeps what is done; the same command continues."""
+    from ..device import choose_device
+    from ..pretraining.session import run_session
+    from ..pretraining.training import PretrainingPlan
+
+    if output is not None and output.suffix != ".safetensors":
+        raise SettingsError(f"'{output.name}' must end in .safetensors.", where="--output")
+    with stop_on_interrupt() as stop_asked:
+        plan = PretrainingPlan(minutes=minutes, seed=seed)
+        run_session(plan, checkpoint, choose_device(device), output, lambda text: console.print(text, highlight=False), stop_asked)
+
+
+def demo(
+    folder: Annotated[Path, typer.Option("--folder", help="Where the demo's data and project go; must not exist yet, or be a demo.")] = Path("demo"),
+    device: _Device = "auto",
+    events: Annotated[bool, typer.Option("--events", help="Print JSON lines instead of the display.")] = False,
+) -> None:
+    """The whole loop on generated volumes, with the shipped compact weights: a table and a report at the end."""
+    from ..demo import run_demo
+
+    with stop_on_interrupt() as stop_asked:
+        run_demo(folder, device, lambda project: reporter(project, events), stop_asked, console)
+
+

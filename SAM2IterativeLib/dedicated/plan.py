@@ -1,0 +1,200 @@
+"""Every decision that the software made for the data, in a file that a person can read and edit.
+
+nnU-Net's idea of a plans file (Isensee et al., Nature Methods 2021): what was decided is written down, hashed into every result,
+and may be changed by hand before the next run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal
+
+from ..errors import SettingsError
+from ..files import write_text
+from ..settings import from_table, to_table
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+FORMAT_VERSION = 1
+
+Network = Literal["unet2d", "unet3d"]
+Scheme = Literal["zscore", "ct", "colour"]
+Norm = Literal["instance", "batch"]
+
+
+def decided(default: Any, low: float | None = None, high: float | None = None, *, note: str) -> Any:
+    """A field of the plan: its range, and the comment that stands above it in the file."""
+    return field(default=default, metadata={"low": low, "high": high, "note": note})
+
+
+@dataclass(frozen=True)
+class Normalisation:
+    """How intensities become numbers around 0."""
+
+    scheme: Scheme = decided(
+        "zscore", note="zscore: each image by its own mean and deviation; ct: by the window below; colour: 0-255 to -1..1"
+    )
+    lower: float = decided(0.5, note="zscore: percentile below which values are clipped; ct: Hounsfield units")
+    upper: float = decided(99.5, note="zscore: percentile above which values are clipped; ct: Hounsfield units")
+    mean: float = decided(0.0, note="ct: mean of the foreground, subtracted")
+    deviation: float = decided(1.0, 1e-6, note="ct: standard deviation of the foreground, divided by")
+    ignore_zeros: bool = decided(False, note="zscore: leave voxels of value 0 out of the statistics (images masked to an organ)")
+
+
+@dataclass(frozen=True)
+class AugmentationPlan:
+    """How far training images are varied. Chances are per image of a batch, ranges are drawn from uniformly."""
+
+    mirror_axes: tuple[int, ...] = decided((), note="axes that may be mirrored: 0 slices, 1 rows, 2 columns; wrong for left and right")
+    rotation_chance: float = decided(0.3, 0, 1, note="chance of a rotation")
+    rotation: float = decided(30.0, 0, 180, note="largest rotation within the slice, degrees")
+    tilt: float = decided(30.0, 0, 180, note="largest rotation out of the slice, degrees; 3-D only")
+    scale_chance: float = decided(0.3, 0, 1, note="chance of a change of size")
+    scale: tuple[float, float] = decided((0.7, 1.4), note="smallest and largest size, as a factor")
+    shift_chance: float = decided(0.3, 0, 1, note="chance of a translation")
+    shift: float = decided(0.1, 0, 0.5, note="largest translation, as a share of the patch")
+    elastic_chance: float = decided(0.2, 0, 1, note="chance of a smooth deformation")
+    elastic: float = decided(0.03, 0, 0.3, note="size of the deformation, as a share of the patch")
+    noise_chance: float = decided(0.15, 0, 1, note="chance of Gaussian noise")
+    noise: float = decided(0.3, 0, 5, note="largest standard deviation of the noise, in normalised intensities")
+    blur_chance: float = decided(0.2, 0, 1, note="chance of a Gaussian blur")
+    blur: tuple[float, float] = decided((0.5, 1.0), note="smallest and largest standard deviation of the blur, voxels")
+    gain_chance: float = decided(0.15, 0, 1, note="chance of a change of brightness")
+    gain: tuple[float, float] = decided((0.75, 1.25), note="brightness: all intensities are multiplied by a factor in this range")
+    contrast_chance: float = decided(0.15, 0, 1, note="chance of a change of contrast")
+    contrast: tuple[float, float] = decided((0.75, 1.25), note="contrast: distances from the mean are multiplied by a factor in this range")
+    coarse_chance: float = decided(0.25, 0, 1, note="chance of a simulated low resolution")
+    coarse: tuple[float, float] = decided((0.5, 1.0), note="low resolution: share of the voxels per axis that is kept")
+    gamma_chance: float = decided(0.3, 0, 1, note="chance of a gamma curve")
+    gamma: tuple[float, float] = decided((0.7, 1.5), note="smallest and largest exponent of the gamma curve")
+    inverted_gamma_chance: float = decided(0.1, 0, 1, note="chance of a gamma curve on the inverted image")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All decisions about the dedicated network. Sizes and spacings are (k, j, i)."""
+
+    format_version: int = decided(FORMAT_VERSION, FORMAT_VERSION, FORMAT_VERSION, note="version of this file's layout")
+    network: Network = decided("unet2d", note="unet2d sees slices, unet3d sees blocks")
+    classes: int = decided(1, 1, 65535, note="foreground classes")
+    channels: int = decided(1, 1, 64, note="channels of an image; 3 for colour")
+    neighbours: int = decided(1, 0, 4, note="unet2d: slices before and after that are shown along with a slice")
+    orientation: str = decided(
+        "SPL", note="body directions in which k, j and i grow (R/L, A/P, S/I); cases that lie otherwise are turned for the network"
+    )
+    spacing: tuple[float, float, float] = decided(
+        (1.0, 1.0, 1.0), note="voxel size in mm that images are resampled to; unet2d keeps each case's slices and uses the last two"
+    )
+    patch: tuple[int, int, int] = decided((1, 64, 64), note="voxels that the network sees at once in training")
+    features: tuple[int, ...] = decided((32, 64, 128, 256), note="channels of the network, level by level")
+    strides: tuple[tuple[int, int, int], ...] = decided(
+        ((1, 1, 1), (1, 2, 2), (1, 2, 2), (1, 2, 2)), note="reduction of the resolution, level by level"
+    )
+    kernels: tuple[tuple[int, int, int], ...] = decided(
+        ((1, 3, 3), (1, 3, 3), (1, 3, 3), (1, 3, 3)), note="size of the convolutions, level by level"
+    )
+    norm: Norm = decided("instance", note="whether features are kept in range per image (instance) or over the batch (batch)")
+    batch: int = decided(16, 1, 4096, note="images or blocks in a training step")
+    first_steps: int = decided(1000, 1, 1_000_000, note="training steps of round 0")
+    round_steps: int = decided(500, 1, 1_000_000, note="training steps of every later round")
+    learning_rate: float = decided(1e-3, 1e-7, 1, note="largest learning rate")
+    round_learning_rate: float = decided(5e-4, 1e-7, 1, note="largest learning rate of the later rounds, which start from trained weights")
+    weight_decay: float = decided(1e-2, 0, 1, note="decay of the weights (AdamW)")
+    averaging: float = decided(0.99, 0, 0.9999, note="the weights that are kept are a running average with this momentum; 0: none")
+    snapshots: int = decided(5, 1, 50, note="copies of the weights from the last part of training; their mean is the first history")
+    foreground_share: float = decided(0.5, 0, 1, note="share of a batch that surely shows a structure")
+    labelled_share: float = decided(0.5, 0, 1, note="share of a batch from labelled cases, where pseudo-labels exist")
+    mirrored_prediction: bool = decided(True, note="average the prediction over the mirrored images (mirror_axes)")
+    single_component: tuple[int, ...] = decided((), note="classes that every labelled case shows in one piece")
+    normalisation: Normalisation = Normalisation()
+    augmentation: AugmentationPlan = AugmentationPlan()
+
+    def __post_init__(self) -> None:
+        if not len(self.features) == len(self.strides) == len(self.kernels) >= 3:
+            raise SettingsError(
+                f"features, strides and kernels must have one entry per level, at least 3, not {len(self.features)}, "
+                f"{len(self.strides)} and {len(self.kernels)}.",
+                where="plan.toml",
+            )
+        wrong = [size for size, step in zip(self.patch, self.divisor, strict=True) if size < 1 or size % step]
+        if wrong:
+            raise SettingsError(f"patch {self.patch} must be divisible by the product of the strides, {self.divisor}.", where="plan.toml")
+        if min(self.spacing) <= 0:
+            raise SettingsError(f"spacing {self.spacing} must be greater than 0 on every axis.", where="plan.toml")
+        if self.dimensions == 2 and (self.patch[0] != 1 or self.divisor[0] != 1 or any(k[0] != 1 for k in self.kernels)):
+            raise SettingsError("a unet2d must have 1 as the first number of patch, strides and kernels.", where="plan.toml")
+
+    @property
+    def dimensions(self) -> int:
+        """2 or 3."""
+        return 2 if self.network == "unet2d" else 3
+
+    @property
+    def divisor(self) -> tuple[int, int, int]:
+        """What every patch size must be divisible by: the product of the strides, per axis."""
+        k, j, i = 1, 1, 1
+        for stride in self.strides:
+            k, j, i = k * stride[0], j * stride[1], i * stride[2]
+        return k, j, i
+
+    @property
+    def input_channels(self) -> int:
+        """Channels that enter the network: those of a slice and, in 2-D, of its neighbours."""
+        return self.channels * (2 * self.neighbours + 1) if self.dimensions == 2 else self.channels
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the decisions (not of the comments), as 64 hexadecimal digits."""
+        return hashlib.sha256(json.dumps(to_table(self), sort_keys=True).encode()).hexdigest()
+
+
+def read_plan(path: str | Path) -> Plan:
+    """Read ``plan.toml``, strictly.
+
+    Raises:
+        SettingsError: no TOML, an unknown key, a wrong type or range, or decisions that contradict each other.
+    """
+    path = Path(path)
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise SettingsError("the plan is missing.", where=path.name, cure="Run the first round again to make a new one.") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"this is not a TOML file: {error}.", where=path.name, cure="Undo the last edit of the file.") from error
+    if table.get("format_version", FORMAT_VERSION) > FORMAT_VERSION:
+        raise SettingsError("the plan was written by a newer version.", where=path.name, cure="Update SAM2Iterative.")
+    return from_table(Plan, table, path.name)
+
+
+def write_plan(path: str | Path, plan: Plan) -> None:
+    """Write ``plan.toml`` atomically, with a comment above every decision."""
+    lines = ["# What was decided for these data. It may be edited before a run; results name the hash of this plan.", ""]
+    lines += _toml_lines(plan)
+    write_text(path, "\n".join(lines) + "\n")
+
+
+def _toml_lines(values: Any) -> list[str]:
+    """A dataclass as TOML: plain values first, then one table per nested dataclass."""
+    lines: list[str] = []
+    tables: list[str] = []
+    for entry in fields(values):
+        value = getattr(values, entry.name)
+        if hasattr(value, "__dataclass_fields__"):
+            title = (type(value).__doc__ or "").splitlines()[0]
+            tables += ["", f"# {title}", f"[{entry.name}]", *_toml_lines(value)]
+        else:
+            lines += [f"# {entry.metadata['note']}", f"{entry.name} = {_toml_value(value)}"]
+    return lines + tables
+
+
+def _toml_value(value: Any) -> str:
+    if isinstance(value, tuple):
+        return f"[{', '.join(map(_toml_value, value))}]"
+    return json.dumps(value, ensure_ascii=False)

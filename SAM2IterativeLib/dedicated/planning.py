@@ -1,0 +1,235 @@
+"""From the cases' fingerprints to a plan: nnU-Net's rules (Isensee et al., Nature Methods 2021), scaled to what the device can do."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..device import Device
+from ..errors import DataError, SettingsError
+from ..settings import DedicatedSettings
+from .fingerprint import Fingerprint
+from .plan import AugmentationPlan, Network, Normalisation, Plan
+from .resampling import turned_spacing
+
+Triple = tuple[int, int, int]
+
+_SMALLEST_PATCH = 32  # voxels per in-plane axis: below it three levels have nothing to reduce
+_SMALLEST_MAP = 4  # voxels per axis at the lowest level
+_ANISOTROPIC = 3.0  # nnU-Net: an axis this many times coarser than the others is treated apart
+_FEW_SLICES = 8  # fewer slices make no block worth a 3-D network
+_SINGLE_SHARE = 0.98  # share of the largest piece from which a class counts as one piece: annotations have specks
+_MASKED_SHARE = 0.25  # share of zeros from which an image counts as masked to an organ
+_HALVES = ("left", "right")
+
+
+@dataclass(frozen=True)
+class _Budget:
+    """What one training step may cost: voxels of a batch and of a patch, channels of the network, levels, longest side of a slice."""
+
+    batch_voxels: int
+    patch_voxels: int
+    features: int
+    most_features: int
+    levels: int
+    side: int
+    smallest_batch: int
+    largest_batch: int
+
+
+_BUDGETS: dict[tuple[str, Network], _Budget] = {
+    ("cpu", "unet2d"): _Budget(16 * 112 * 112, 256 * 256, 32, 256, 5, 256, 4, 16),
+    ("cpu", "unet3d"): _Budget(2 * 360_000, 360_000, 16, 256, 5, 160, 2, 4),
+    ("gpu", "unet2d"): _Budget(12 * 512 * 512, 512 * 512, 32, 512, 7, 1024, 8, 32),
+    ("gpu", "unet3d"): _Budget(2 * 128**3, 128**3, 32, 320, 6, 512, 2, 4),
+}
+
+
+def make_plan(
+    fingerprints: Sequence[Fingerprint],
+    classes: int,
+    settings: DedicatedSettings,
+    device: Device,
+    label_names: Sequence[str] = (),
+) -> Plan:
+    """Decide everything about the dedicated network.
+
+    Args:
+        fingerprints: of all cases, labelled or not.
+        classes: C, foreground classes.
+        settings: wishes; 0 and "auto" are decided here.
+        device: where training will run.
+        label_names: of the classes; "left" or "right" in one of them forbids mirroring between the body's sides.
+
+    Raises:
+        DataError: no case, or cases with different channels.
+        SettingsError: a 3-D network was asked for, but the cases are single slices; or a network that is not installed.
+    """
+    if not fingerprints:
+        raise DataError("there is no case to plan for.", cure="Import at least one labelled case.")
+    channels = {f.channels for f in fingerprints}
+    if len(channels) > 1:
+        raise DataError(f"the images have different channels: {sorted(channels)}.", cure="Use colour or grey images, not both.")
+    orientation = Counter(sorted(f.orientation for f in fingerprints)).most_common(1)[0][0]
+    spacings = np.array([turned_spacing(f.spacing, f.orientation, orientation) for f in fingerprints])
+    sizes = np.array([turned_spacing(f.size, f.orientation, orientation) for f in fingerprints])
+    network = _network(settings, sizes, spacings, device)
+    budget = _BUDGETS["cpu" if device.kind == "cpu" else "gpu", network]
+    spacing = _spacing(sizes, spacings, network, budget)
+    planned = np.maximum(1, np.round(sizes * spacings / spacing))
+    patch, strides, kernels = _shape(planned, spacing, network, budget)
+    voxels = int(np.prod(patch))
+    batch = settings.batch or int(np.clip(budget.batch_voxels // voxels, budget.smallest_batch, budget.largest_batch))
+    first_steps, round_steps = _steps(network, device)
+    return Plan(
+        network=network,
+        classes=classes,
+        channels=channels.pop(),
+        neighbours=1 if network == "unet2d" and int(np.median(sizes[:, 0])) >= 3 else 0,
+        orientation=orientation,
+        spacing=(float(spacing[0]), float(spacing[1]), float(spacing[2])),
+        patch=patch,
+        features=tuple(min(budget.features << level, budget.most_features) for level in range(len(strides))),
+        strides=strides,
+        kernels=kernels,
+        batch=batch,
+        first_steps=settings.first_steps or first_steps,
+        round_steps=settings.round_steps or round_steps,
+        learning_rate=settings.learning_rate,
+        round_learning_rate=settings.learning_rate / 2,
+        snapshots=settings.snapshots,
+        single_component=_single(fingerprints, classes),
+        normalisation=_normalisation(fingerprints),
+        augmentation=_augmentation(network, spacing, patch, orientation, label_names),
+    )
+
+
+def _network(settings: DedicatedSettings, sizes: NDArray[np.float64], spacings: NDArray[np.float64], device: Device) -> Network:
+    """3-D on a GPU, and on a CPU 2-D; slices where there is no depth."""
+    slices = int(np.median(sizes[:, 0]))
+    if settings.network == "nnunet":
+        raise SettingsError("the network 'nnunet' is not part of this version.", where="dedicated.network", cure="Use 'auto'.")
+    if settings.network == "unet3d" and slices < _FEW_SLICES:
+        raise SettingsError(
+            f"the cases have {slices} slices (median), too few for 'unet3d'.", where="dedicated.network", cure="Use 'unet2d'."
+        )
+    if settings.network != "auto":
+        return settings.network
+    return "unet3d" if device.kind == "cuda" and slices >= _FEW_SLICES else "unet2d"
+
+
+def _spacing(
+    sizes: NDArray[np.float64], spacings: NDArray[np.float64], network: Network, budget: _Budget
+) -> NDArray[np.float64]:
+    """Median spacing; for 3-D the 10th percentile on a much coarser axis; coarser in the slice where slices exceed the budget.
+
+    nnU-Net takes the 10th percentile where the coarsest axis is 3 times coarser *and* 3 times shorter than the others.
+    """
+    spacing = np.median(spacings, axis=0)
+    size = np.median(sizes * spacings, axis=0) / spacing
+    worst = int(spacing.argmax())
+    others = [axis for axis in range(3) if axis != worst]
+    coarse = spacing[worst] > _ANISOTROPIC * spacing[others].max() and size[worst] * _ANISOTROPIC < size[others].min()
+    if network == "unet3d" and coarse:
+        spacing[worst] = max(float(np.percentile(spacings[:, worst], 10)), float(spacing[others].max()))
+    longest = float((np.median(sizes * spacings, axis=0) / spacing)[1:].max())
+    if longest > budget.side:
+        spacing[1:] *= longest / budget.side
+    return np.asarray(spacing)
+
+
+def _shape(
+    planned: NDArray[np.float64], spacing: NDArray[np.float64], network: Network, budget: _Budget
+) -> tuple[Triple, tuple[Triple, ...], tuple[Triple, ...]]:
+    """Patch, strides and kernels: the median case, shrunk axis by axis (the one largest against it first) to the budget."""
+    median = np.median(planned, axis=0)
+    largest = planned.max(axis=0)
+    whole = np.where(largest <= 1.25 * median, largest, median)  # cases that differ little are seen whole
+    target = np.maximum(whole, (1, _SMALLEST_PATCH, _SMALLEST_PATCH))
+    if network == "unet2d":
+        target[0] = 1
+    while True:
+        strides, kernels = topology(target, spacing, network, budget.levels)
+        divisor = np.prod(np.array(strides), axis=0)
+        patch = (np.ceil(target / divisor) * divisor).astype(int)
+        if np.prod(patch) <= budget.patch_voxels:
+            return (int(patch[0]), int(patch[1]), int(patch[2])), strides, kernels
+        widest = int((patch / np.maximum(median, 1)).argmax())
+        target = patch.astype(float)
+        target[widest] -= divisor[widest]
+
+
+def topology(
+    patch: NDArray[np.float64], spacing: NDArray[np.float64], network: Network, most_levels: int
+) -> tuple[tuple[Triple, ...], tuple[Triple, ...]]:
+    """Strides and kernels per level, by nnU-Net's rule.
+
+    An axis is halved while at least 4 voxels remain and its spacing is at most twice the finest; a kernel spans an axis once
+    the spacings have come that close.
+    """
+    size, space = patch.astype(float).copy(), spacing.astype(float).copy()
+    if network == "unet2d":
+        space[0] = np.inf
+    strides: list[Triple] = [(1, 1, 1)]
+    kernels: list[Triple] = []
+    wide = np.zeros(3, dtype=bool)
+    while True:
+        wide |= (space <= 2 * space.min()) & np.isfinite(space)
+        kernel = np.where(wide, 3, 1)
+        kernels.append((int(kernel[0]), int(kernel[1]), int(kernel[2])))
+        able = (size >= 2 * _SMALLEST_MAP) & np.isfinite(space)
+        finest = space[able].min() if able.any() else 0.0
+        stride = np.where(able & (space <= 2 * finest), 2, 1)
+        if stride.max() == 1 or len(strides) >= most_levels:
+            return tuple(strides), tuple(kernels)
+        strides.append((int(stride[0]), int(stride[1]), int(stride[2])))
+        size, space = np.ceil(size / stride), space * stride
+
+
+def _steps(network: Network, device: Device) -> tuple[int, int]:
+    """Steps of round 0 and of each later round."""
+    if device.kind == "cuda":
+        return 6000, 3000
+    return (1000, 500) if network == "unet2d" else (600, 300)
+
+
+def _normalisation(fingerprints: Sequence[Fingerprint]) -> Normalisation:
+    """Colour as it is; the foreground's window for CT; else each image by itself."""
+    if fingerprints[0].channels > 1:
+        return Normalisation(scheme="colour")
+    foreground = np.concatenate([np.asarray(f.foreground, dtype=float) for f in fingerprints])
+    if foreground.size and looks_like_ct(fingerprints):
+        lower, upper = np.percentile(foreground, (0.5, 99.5))
+        inside = foreground.clip(lower, upper)
+        return Normalisation("ct", float(lower), float(upper), float(inside.mean()), max(float(inside.std()), 1.0))
+    return Normalisation(ignore_zeros=float(np.median([f.zeros for f in fingerprints])) > _MASKED_SHARE)
+
+
+def looks_like_ct(fingerprints: Sequence[Fingerprint]) -> bool:
+    """Whether intensities look like Hounsfield units: in four of five cases air below -500, nothing below -4096, bone above 200."""
+    alike = [-4096 <= low <= -500 and 200 <= high <= 32767 for low, high in (f.range for f in fingerprints)]
+    return float(np.mean(alike)) >= 0.8
+
+
+def _single(fingerprints: Sequence[Fingerprint], classes: int) -> tuple[int, ...]:
+    """Classes that are in one piece in every labelled case that shows them."""
+    shares: dict[int, list[float]] = {}
+    for fingerprint in fingerprints:
+        for value, share in fingerprint.pieces.items():
+            shares.setdefault(value, []).append(share)
+    return tuple(c for c in range(1, classes + 1) if c in shares and min(shares[c]) >= _SINGLE_SHARE)
+
+
+def _augmentation(
+    network: Network, spacing: NDArray[np.float64], patch: Triple, orientation: str, label_names: Sequence[str]
+) -> AugmentationPlan:
+    """nnU-Net's strengths; no tilt for blocks of thick slices; no mirroring between body sides that labels tell apart."""
+    sided = any(half in name.lower() for name in label_names for half in _HALVES)
+    first = 1 if network == "unet2d" else 0
+    axes = tuple(axis for axis in range(first, 3) if not (sided and orientation[axis] in "LR"))
+    flat = spacing[0] > _ANISOTROPIC * spacing[1:].max() or patch[0] * _ANISOTROPIC < min(patch[1:])
+    return AugmentationPlan(mirror_axes=axes, tilt=0.0 if network == "unet2d" or flat else AugmentationPlan().tilt)

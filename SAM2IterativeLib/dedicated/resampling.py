@@ -1,0 +1,119 @@
+"""From a case's grid to the plan's and back: turned to one orientation, resampled to one spacing; the way back has the exact size.
+
+In 2-D only the two in-plane axes are resampled: slices stay what they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from ..volumes import Geometry
+from .plan import Plan
+
+Size = tuple[int, int, int]
+
+_DIRECTIONS = (("R", "L"), ("A", "P"), ("I", "S"))  # LPS axes: falling and growing coordinate
+
+
+def orientation_of(direction: Sequence[float]) -> str:
+    """The body directions in which k, j and i grow, such as "SPL": for each array axis the nearest, each body axis once.
+
+    Args:
+        direction: 9 numbers, row-major, LPS; columns belong to i, j, k (ITK's convention).
+    """
+    columns = np.asarray(direction, dtype=float).reshape(3, 3)[:, ::-1]  # columns now k, j, i
+    code = ["", "", ""]
+    strength = np.abs(columns)
+    for _ in range(3):
+        body, axis = np.unravel_index(int(strength.argmax()), (3, 3))
+        code[axis] = _DIRECTIONS[body][int(columns[body, axis] > 0)]
+        strength[body, :] = strength[:, axis] = -1.0
+    return "".join(code)
+
+
+def turn(array: NDArray[np.generic], present: str, wanted: str) -> NDArray[np.generic]:
+    """Permute and mirror the last three axes from one orientation to another; nothing is interpolated. Swap the codes to undo."""
+    order = [next(n for n, letter in enumerate(present) if _same_axis(letter, w)) for w in wanted]
+    lead = array.ndim - 3
+    array = np.transpose(array, (*range(lead), *(lead + n for n in order)))
+    mirrored = [lead + n for n, w in enumerate(wanted) if present[order[n]] != w]
+    return np.flip(array, mirrored) if mirrored else array
+
+
+def turned_spacing(spacing: Sequence[float], present: str, wanted: str) -> tuple[float, float, float]:
+    """The (k, j, i) spacing of an array after ``turn``."""
+    k, j, i = (spacing[next(n for n, letter in enumerate(present) if _same_axis(letter, w))] for w in wanted)
+    return k, j, i
+
+
+def planned_size(geometry: Geometry, plan: Plan) -> Size:
+    """The (k, j, i) size of a case on the plan's grid, at least one voxel per axis."""
+    code = orientation_of(geometry.direction)
+    spacing = turned_spacing(geometry.spacing, code, plan.orientation)
+    size = turned_spacing(geometry.size, code, plan.orientation)
+    k, j, i = (max(1, round(n * s / t)) for n, s, t in zip(size, spacing, plan.spacing, strict=True))
+    return (round(size[0]) if plan.dimensions == 2 else k, j, i)
+
+
+def to_plan(array: NDArray[np.float32], geometry: Geometry, plan: Plan) -> NDArray[np.float32]:
+    """Bring (channels, k, j, i) onto the plan's grid: cubic within slices with a low-pass filter, linear between them."""
+    turned = turn(array, orientation_of(geometry.direction), plan.orientation)
+    return resized(turned, planned_size(geometry, plan), smooth=True)
+
+
+def labels_to_plan(labels: NDArray[np.integer], geometry: Geometry, plan: Plan) -> NDArray[np.uint8]:
+    """Bring (k, j, i) class indices onto the plan's grid: each class is resampled linearly, the largest wins."""
+    turned = turn(labels, orientation_of(geometry.direction), plan.orientation)
+    size = planned_size(geometry, plan)
+    if turned.shape == size:
+        return np.ascontiguousarray(turned, dtype=np.uint8)
+    best = np.zeros(size, dtype=np.float32)
+    winner = np.zeros(size, dtype=np.uint8)
+    for value in np.unique(turned):  # one class at a time: memory for one, however many there are
+        share = resized((turned == value)[None].astype(np.float32), size)[0]
+        better = share > best
+        best[better], winner[better] = share[better], value
+    return winner
+
+
+def from_plan(array: NDArray[np.float32], geometry: Geometry, plan: Plan) -> NDArray[np.float32]:
+    """Bring (channels, k, j, i) back from the plan's grid: exactly the size and orientation of ``geometry``, linear."""
+    code = orientation_of(geometry.direction)
+    k, j, i = (round(n) for n in turned_spacing(geometry.size, code, plan.orientation))
+    return np.ascontiguousarray(turn(resized(array, (k, j, i)), plan.orientation, code))
+
+
+def resized(array: NDArray[np.float32], size: Size, *, smooth: bool = False) -> NDArray[np.float32]:
+    """Resample (channels, k, j, i) to ``size`` (k, j, i) over the same extent; voxel centres keep their places.
+
+    Args:
+        array: any strides.
+        size: of the result.
+        smooth: cubic interpolation with a low-pass filter where the resolution falls (images); else linear.
+    """
+    if array.shape[1:] == size:
+        return np.ascontiguousarray(array, dtype=np.float32)
+    tensor = torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))
+    if tensor.shape[2:] != size[1:]:
+        planes = _interpolated(tensor.flatten(0, 1).unsqueeze(1), size[1:], smooth)
+        tensor = planes.view(*tensor.shape[:2], *size[1:])
+    if tensor.shape[1] != size[0]:  # planes laid out in rows, so that only k changes
+        flat = _interpolated(tensor.flatten(2).unsqueeze(1), (size[0], size[1] * size[2]), smooth=False)
+        tensor = flat.view(tensor.shape[0], *size)
+    return tensor.numpy()
+
+
+def _interpolated(planes: Tensor, size: tuple[int, int], smooth: bool) -> Tensor:
+    """(n, 1, rows, columns) → (n, 1, *size)."""
+    mode = "bicubic" if smooth else "bilinear"
+    return functional.interpolate(planes, size=size, mode=mode, align_corners=False, antialias=smooth)
+
+
+def _same_axis(a: str, b: str) -> bool:
+    return any(a in pair and b in pair for pair in _DIRECTIONS)

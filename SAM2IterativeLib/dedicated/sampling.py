@@ -1,0 +1,151 @@
+"""Which slices or blocks of which cases make a training batch: first drawn, then cut out.
+
+All chance lies in ``sample_spots``; ``cut`` is a pure function of what was drawn, so that every batch can be made again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ..errors import DataError
+from .cases import TrainingCase
+from .plan import Plan
+
+_MARGIN = 0.15  # cut out so much more on each side that a rotated or shifted patch still shows image
+
+
+@dataclass(frozen=True)
+class Spot:
+    """Where one training image is cut: the case's index, and the patch's first voxel (k, j, i), which may lie outside."""
+
+    case: int
+    start: tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Training images with their references; labelled ones first.
+
+    ``image`` (B, channels, *spatial) float32; ``labels`` (B, *spatial) int64 class indices; ``weights`` (B, *spatial) float32,
+    0 outside the case; ``labelled`` how many of the B are from labelled cases. spatial is (j, i) for a 2-D network.
+    """
+
+    image: Tensor
+    labels: Tensor
+    weights: Tensor
+    labelled: int
+
+    def to(self, device: torch.device) -> Batch:
+        """The same batch on another device."""
+        return Batch(self.image.to(device), self.labels.to(device), self.weights.to(device), self.labelled)
+
+
+class Sampler:
+    """Draws training images from cases: half of each batch labelled where pseudo-labels exist, structures more often than chance."""
+
+    def __init__(self, cases: Sequence[TrainingCase], plan: Plan) -> None:
+        """Look through the labels once.
+
+        Raises:
+            DataError: no case is labelled, or a case does not have the plan's channels or classes.
+        """
+        for case in cases:
+            case.check(plan)
+        self._cases = tuple(cases)
+        self._plan = plan
+        self._labelled = [n for n, case in enumerate(cases) if case.labelled]
+        self._pseudo = [n for n, case in enumerate(cases) if not case.labelled]
+        if not self._labelled:
+            raise DataError("no case is labelled.", cure="Label at least one case, then train.")
+        self._slices = [_slices_by_class(case.labels) for case in cases]
+        self.region = _region(plan)
+
+    @property
+    def labelled_per_batch(self) -> int:
+        """How many images of a batch come from labelled cases; they stand first."""
+        if not self._pseudo:
+            return self._plan.batch
+        return min(self._plan.batch - 1, max(1, round(self._plan.batch * self._plan.labelled_share)))
+
+    def sample_spots(self, random: np.random.Generator) -> tuple[Spot, ...]:
+        """Draw one batch: cases evenly, and in ``foreground_share`` of the images a slice that shows a class, classes evenly."""
+        count = self.labelled_per_batch
+        groups = [self._labelled] * count + [self._pseudo] * (self._plan.batch - count)
+        return tuple(self._sample_spot(int(random.choice(group)), random) for group in groups)
+
+    def cut(self, spots: Sequence[Spot]) -> Batch:
+        """Cut the drawn images out, each with a margin for rotation; zeros with weight 0 where the case ends."""
+        parts = [self._cut_one(spot) for spot in spots]
+        image, labels, weights = (torch.from_numpy(np.stack(column)) for column in zip(*parts, strict=True))
+        labelled = sum(self._cases[spot.case].labelled for spot in spots)
+        if self._plan.dimensions == 2:  # (B, channels, neighbours, j, i) → (B, channels * neighbours, j, i)
+            middle = self._plan.neighbours
+            image, labels, weights = image.flatten(1, 2), labels[:, middle], weights[:, middle]
+        return Batch(image, labels.long(), weights, labelled)
+
+    def _sample_spot(self, index: int, random: np.random.Generator) -> Spot:
+        size = self._cases[index].labels.shape
+        centre = [int(random.integers(n)) for n in size]
+        by_class = self._slices[index]
+        if by_class and random.random() < self._plan.foreground_share:
+            wanted = int(random.choice(sorted(by_class)))
+            centre[0] = int(random.choice(by_class[wanted]))
+            rows, columns = np.nonzero(self._cases[index].labels[centre[0]] == wanted)
+            chosen = int(random.integers(len(rows)))
+            centre[1:] = int(rows[chosen]), int(columns[chosen])
+        k, j, i = (_start(*numbers) for numbers in zip(centre, size, self._plan.patch, strict=True))
+        return Spot(index, (k, j, i))
+
+    def _cut_one(self, spot: Spot) -> tuple[NDArray[np.float32], NDArray[np.uint8], NDArray[np.float32]]:
+        case = self._cases[spot.case]
+        first = [s - (r - p) // 2 for s, r, p in zip(spot.start, self.region, self._plan.patch, strict=True)]
+        image = _cut_out(case.image, first, self.region, repeat_slices=self._plan.dimensions == 2)
+        return image, _cut_out(case.labels, first, self.region), _cut_out(case.weights, first, self.region)
+
+
+def _region(plan: Plan) -> tuple[int, int, int]:
+    """What is cut out: the patch and a margin; in 2-D the slice and its neighbours."""
+    k, j, i = (size + 2 * round(size * _MARGIN) if size > 1 else size for size in plan.patch)
+    return (2 * plan.neighbours + 1, j, i) if plan.dimensions == 2 else (k, j, i)
+
+
+def _start(centre: int, size: int, patch: int) -> int:
+    """First voxel of a patch around ``centre`` that stays inside; a case smaller than the patch lies in its middle."""
+    if size <= patch:
+        return (size - patch) // 2
+    return min(max(centre - patch // 2, 0), size - patch)
+
+
+def _cut_out(
+    array: NDArray[np.generic], first: Sequence[int], region: Sequence[int], *, repeat_slices: bool = False
+) -> NDArray[np.generic]:
+    """``array[..., first:first+region]`` over the last three axes; zeros outside, or the end slice again with ``repeat_slices``."""
+    k_range = range(first[0], first[0] + region[0])
+    if repeat_slices:
+        k_range_inside = [min(max(k, 0), array.shape[-3] - 1) for k in k_range]
+    out = np.zeros((*array.shape[:-3], *region), dtype=array.dtype)
+    low = [max(0, f) for f in first]
+    high = [min(n, f + r) for n, f, r in zip(array.shape[-3:], first, region, strict=True)]
+    target = tuple(slice(a - f, b - f) for a, b, f in zip(low, high, first, strict=True))
+    source = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
+    if repeat_slices:
+        out[..., :, target[1], target[2]] = array[..., k_range_inside, source[1], source[2]]
+    else:
+        out[(..., *target)] = array[(..., *source)]
+    return out
+
+
+def _slices_by_class(labels: NDArray[np.uint8]) -> dict[int, NDArray[np.intp]]:
+    """For every foreground class the slices that show it."""
+    found: dict[int, list[int]] = {}
+    for k, plane in enumerate(labels):
+        for value in np.unique(plane):
+            if value:
+                found.setdefault(int(value), []).append(k)
+    return {value: np.asarray(slices) for value, slices in found.items()}

@@ -1,0 +1,326 @@
+"""Training a round's network, method (i): half of each batch labelled, pseudo-labels weighted, repeatable, resumable, stoppable.
+
+Step n draws all its chance from (seed, n) alone. So a run that was stopped and continued gives the same weights as one that was not.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..device import Device, repeatable, with_smaller_batches
+from ..errors import SettingsError, Stopped, WeightsError
+from .augmentation import augment, sample_augmentation
+from .cases import TrainingCase
+from .losses import segmentation_loss
+from .networks import Weights, build_network, load_weights_into, memory_format, weights_of
+from .plan import Plan
+from .sampling import Batch, Sampler
+from .weights import load_weights, save_weights
+
+Progress = Callable[[float, float, float | None], None]
+"""Called with the fraction done (0..1), the running loss, and the seconds left (None while unknown)."""
+
+_KEEP_EVERY = 100  # steps between the states that a loss that is not finite goes back to
+_SAVE_SECONDS = 120.0  # between resumable checkpoints
+_REPORT_SECONDS = 0.5
+_LARGEST_GRADIENT = 12.0  # nnU-Net's limit
+_SNAPSHOT_PART = 0.4  # snapshots are spread over this last part of training
+_RAMP = 0.1  # share of the steps after which pseudo-labels have their full weight
+
+
+@dataclass(frozen=True)
+class TrainedNetwork:
+    """What a training gives.
+
+    ``weights`` for prediction and for the next round; ``snapshots`` oldest first, the last equals ``weights``;
+    ``losses`` one per step; ``precision`` the number format it ended with.
+    """
+
+    weights: Weights
+    snapshots: tuple[Weights, ...]
+    losses: tuple[float, ...]
+    precision: str
+
+
+class Objective(Protocol):
+    """What a step minimises. The default is ``PseudoLabelObjective``; other training schemes bring their own."""
+
+    def __call__(self, network: nn.Module, average: nn.Module, batch: Batch, fraction: float) -> Tensor:
+        """The loss of a batch. ``average`` holds the running average of the weights; ``fraction`` is the share of steps done."""
+        ...
+
+
+@dataclass(frozen=True)
+class PseudoLabelObjective:
+    """(CE + Dice) on labelled images + λ(t) · weighted (CE + Dice) on pseudo-labelled ones, method (i).
+
+    λ rises linearly from 0 to ``weight`` over the first tenth of the steps.
+    """
+
+    weight: float = 1.0
+
+    def __call__(self, network: nn.Module, average: nn.Module, batch: Batch, fraction: float) -> Tensor:
+        """One pass for both halves, then a loss for each."""
+        logits = network(batch.image)
+        n = batch.labelled
+        loss = logits.new_zeros((), dtype=torch.float32)
+        if n > 0:
+            loss = loss + segmentation_loss(logits[:n], batch.labels[:n], batch.weights[:n])
+        if n < len(logits):
+            pseudo = segmentation_loss(logits[n:], batch.labels[n:], batch.weights[n:])
+            loss = loss + self.weight * min(1.0, fraction / _RAMP) * pseudo
+        return loss
+
+
+@dataclass(frozen=True)
+class Task:
+    """One training: what, from where, how long.
+
+    Args of note: ``start`` weights of the previous round, None for round 0; ``checkpoint`` where a resumable state is kept, None for
+    nowhere: if the file exists, training goes on from it.
+    """
+
+    plan: Plan
+    cases: Sequence[TrainingCase]
+    device: Device
+    seed: int = 0
+    start: Weights | None = None
+    objective: Objective = PseudoLabelObjective()
+    checkpoint: Path | None = None
+
+    @property
+    def steps(self) -> int:
+        """Steps of round 0, or of a later round."""
+        return self.plan.first_steps if self.start is None else self.plan.round_steps
+
+    @property
+    def learning_rate(self) -> float:
+        """The largest learning rate of this training."""
+        return self.plan.learning_rate if self.start is None else self.plan.round_learning_rate
+
+    def identity(self) -> dict[str, Any]:
+        """What a checkpoint must agree with to be continued."""
+        cases = zlib.crc32(b"".join(case.name.encode() + bytes([case.labelled]) + case.labels.tobytes() for case in self.cases))
+        start = 0 if self.start is None else zlib.crc32(b"".join(t.numpy().tobytes() for t in self.start.values()))
+        return {"plan": self.plan.digest, "seed": self.seed, "cases": cases, "start": start}
+
+
+def train(task: Task, *, stop: Callable[[], bool] = lambda: False, progress: Progress = lambda *_: None) -> TrainedNetwork:
+    """Train, or go on with a training that was stopped.
+
+    Args:
+        task: see ``Task``.
+        stop: asked before every step.
+        progress: told at most twice a second, and at the end.
+
+    Raises:
+        Stopped: ``stop`` said so; the state was written to ``task.checkpoint`` first.
+        WeightsError: the checkpoint belongs to another plan, seed, case set or start, or is damaged.
+        SettingsError: the loss was not finite a second time, in float32.
+        ResourceError: not even one image at a time fits into the device's memory, or the disk is full.
+    """
+    with repeatable():
+        training = _Training(task)
+        if task.checkpoint is not None and task.checkpoint.exists():
+            training.load(task.checkpoint)
+        training.run(stop, progress)
+    return training.result()
+
+
+class _Training:
+    """The state of a training between two steps."""
+
+    def __init__(self, task: Task) -> None:
+        self.task = task
+        self.device = task.device
+        self.sampler = Sampler(task.cases, task.plan)
+        self.step = 0
+        self.losses: list[float] = []
+        self.snapshots: list[Weights] = []
+        self.network = build_network(task.plan, task.seed)
+        if task.start is not None:
+            load_weights_into(self.network, task.start)
+        self.network.to(self.device.torch).train()
+        self.average = copy.deepcopy(self.network).requires_grad_(False).eval()
+        self.optimiser = torch.optim.AdamW(
+            self.network.parameters(), lr=task.learning_rate, weight_decay=task.plan.weight_decay, betas=(0.9, 0.99)
+        )
+        self.scaler = torch.amp.GradScaler(self.device.kind, enabled=self.device.precision == torch.float16)
+        self.together = task.plan.batch  # images that fit into memory at once
+        self.snapshot_steps = snapshot_steps(task.steps, task.plan.snapshots)
+        self.good = self.state()
+
+    def run(self, stop: Callable[[], bool], progress: Progress) -> None:
+        """Steps until the end, with the duties between them: stop, report, keep, save."""
+        began, first = time.monotonic(), self.step
+        reported = saved = began
+        while self.step < self.task.steps:
+            if stop():
+                self.save()
+                raise Stopped
+            self.advance()
+            now = time.monotonic()
+            if now - reported >= _REPORT_SECONDS or self.step == self.task.steps:
+                left = (now - began) / max(1, self.step - first) * (self.task.steps - self.step)
+                progress(self.step / self.task.steps, float(np.mean(self.losses[-20:])), left)
+                reported = now
+            if now - saved >= _SAVE_SECONDS:
+                self.save()
+                saved = now
+
+    def advance(self) -> None:
+        """One step; back to the last good state, in float32, if its loss is not finite."""
+        random = np.random.default_rng((self.task.seed, self.step))
+        spots = self.sampler.sample_spots(random)
+        drawn = sample_augmentation(random, self.task.plan, len(spots))
+        batch = self.sampler.cut(spots).to(self.device.torch)
+        batch = augment(batch, drawn, self.task.plan.patch[3 - self.task.plan.dimensions :])
+        loss, self.together = with_smaller_batches(lambda size: self.gradients(batch, size), self.together)
+        if not math.isfinite(loss):
+            self.recover()
+            return
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.task.learning_rate * schedule(self.step, self.task.steps)
+        self.scaler.unscale_(self.optimiser)
+        nn.utils.clip_grad_norm_(self.network.parameters(), _LARGEST_GRADIENT)
+        self.scaler.step(self.optimiser)
+        self.scaler.update()
+        self.step += 1
+        self.losses.append(loss)
+        self.update_average()
+        if self.step in self.snapshot_steps:
+            self.snapshots.append(weights_of(self.average))
+        if self.step % _KEEP_EVERY == 0:
+            self.good = self.state()
+
+    def gradients(self, batch: Batch, together: int) -> float:
+        """Add up the gradients of a batch, in parts of at most ``together`` images; returns the loss."""
+        self.optimiser.zero_grad(set_to_none=True)
+        total = 0.0
+        parts = split(batch, together)
+        for part in parts:
+            part = Batch(part.image.contiguous(memory_format=memory_format(self.task.plan)), part.labels, part.weights, part.labelled)
+            with self.device.autocast():
+                loss = self.task.objective(self.network, self.average, part, self.step / self.task.steps) / len(parts)
+            self.scaler.scale(loss).backward()
+            total += float(loss.detach())
+        return total
+
+    def update_average(self) -> None:
+        """Running average of the weights; a shorter memory at first, so that the untrained weights are soon forgotten."""
+        momentum = min(self.task.plan.averaging, (1 + self.step) / (10 + self.step)) if self.task.plan.averaging else 0.0
+        with torch.no_grad():
+            for mean, now in zip(self.average.parameters(), self.network.parameters(), strict=True):
+                mean.lerp_(now, 1 - momentum)
+            for mean, now in zip(self.average.buffers(), self.network.buffers(), strict=True):
+                mean.lerp_(now, 1 - momentum) if mean.is_floating_point() else mean.copy_(now)
+
+    def recover(self) -> None:
+        """Go back to the last good state and on in float32; the second time give up."""
+        if self.device.precision == torch.float32:
+            raise SettingsError(
+                f"the loss is not finite at step {self.step}.",
+                where="training",
+                cure="Look for images with extreme values, or lower learning_rate in plan.toml.",
+            )
+        self.device = self.device.in_full_precision()
+        self.scaler = torch.amp.GradScaler(self.device.kind, enabled=False)
+        self.restore(*self.good)
+        self.good = self.state()
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Everything that the next steps depend on, as tensors and plain values; copies."""
+        tensors = {f"network.{n}": t for n, t in weights_of(self.network).items()}
+        tensors |= {f"average.{n}": t for n, t in weights_of(self.average).items()}
+        for index, snapshot in enumerate(self.snapshots):
+            tensors |= {f"snapshot.{index}.{n}": t for n, t in snapshot.items()}
+        for index, values in self.optimiser.state_dict()["state"].items():
+            tensors |= {f"optimiser.{index}.{n}": t.detach().cpu().clone() for n, t in values.items()}
+        precision = str(self.device.precision).removeprefix("torch.")
+        return tensors, {
+            "step": self.step,
+            "losses": list(self.losses),
+            "precision": precision,
+            "scale": self.scaler.state_dict(),
+            "snapshots": len(self.snapshots),
+        }
+
+    def restore(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
+        """The reverse of ``state``, but for the precision, which the caller decides."""
+        self.step, self.losses = values["step"], list(values["losses"])
+        load_weights_into(self.network, _under("network.", tensors))
+        load_weights_into(self.average, _under("average.", tensors))
+        self.snapshots = [_under(f"snapshot.{n}.", tensors) for n in range(values["snapshots"])]
+        moments: dict[int, dict[str, Tensor]] = {}
+        for name, tensor in _under("optimiser.", tensors).items():
+            index, _, entry = name.partition(".")
+            moments.setdefault(int(index), {})[entry] = tensor.clone()
+        self.optimiser.load_state_dict({"state": moments, "param_groups": self.optimiser.state_dict()["param_groups"]})
+        if self.scaler.is_enabled() and values["scale"]:
+            self.scaler.load_state_dict(values["scale"])
+
+    def save(self) -> None:
+        """Write the resumable checkpoint, if there is a place for one."""
+        if self.task.checkpoint is not None:
+            tensors, values = self.state()
+            save_weights(self.task.checkpoint, tensors, {"kind": "training", "identity": self.task.identity(), **values})
+
+    def load(self, path: Path) -> None:
+        """Go on from a checkpoint of the same task."""
+        tensors, values = load_weights(path)
+        if values.get("kind") != "training" or values.get("identity") != self.task.identity():
+            raise WeightsError(
+                "the checkpoint belongs to another plan, seed, starting point or set of cases.",
+                where=path.name,
+                cure="Undo the change, or remove the file to begin this round's training again.",
+            )
+        if values["precision"] == "float32":
+            self.device = self.device.in_full_precision()
+            self.scaler = torch.amp.GradScaler(self.device.kind, enabled=False)
+        self.restore(tensors, values)
+        self.good = self.state()
+
+    def result(self) -> TrainedNetwork:
+        """The outcome, after the last step."""
+        precision = str(self.device.precision).removeprefix("torch.")
+        return TrainedNetwork(weights_of(self.average), tuple(self.snapshots), tuple(self.losses), precision)
+
+
+def schedule(step: int, steps: int) -> float:
+    """Learning rate as a factor: a short linear rise, then nnU-Net's polynomial fall (1 - t)^0.9."""
+    rise = min(1.0, (step + 1) / max(1.0, min(50.0, 0.05 * steps)))
+    return float(rise * (1 - step / steps) ** 0.9)
+
+
+def snapshot_steps(steps: int, count: int) -> tuple[int, ...]:
+    """After which steps a snapshot is kept: evenly over the last part of training, the last one after the last step."""
+    gap = _SNAPSHOT_PART * steps / max(1, count)
+    return tuple(sorted({max(1, round(steps - n * gap)) for n in range(count)}))
+
+
+def split(batch: Batch, together: int) -> list[Batch]:
+    """A batch in parts of at most ``together`` images, labelled and pseudo-labelled ones dealt out evenly."""
+    count = math.ceil(len(batch.image) / together)
+    if count == 1:
+        return [batch]
+    parts = []
+    for first in range(count):
+        chosen = list(range(first, len(batch.image), count))
+        labelled = sum(n < batch.labelled for n in chosen)
+        parts.append(Batch(batch.image[chosen], batch.labels[chosen], batch.weights[chosen], labelled))
+    return parts
+
+
+def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

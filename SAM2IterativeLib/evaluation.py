@@ -1,0 +1,187 @@
+"""Every round's label maps against references that the loop never saw.
+
+Read, compared and forgotten: no reference is ever copied into the project, and nothing here writes. Floor 4, yet torch-free.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .dedicated.plan import read_plan
+from .errors import DataError, ProjectError
+from .guidance.key_frames import slice_dice
+from .guidance.uncertainty import slice_uncertainty
+from .metrics import CaseScore, score_case, spearman, summarise
+from .orientation import orientation_of, turn
+from .project import Case, Project
+from .references import References, match_references, read_reference
+from .review import Review
+from .round_files import COARSE, LABEL_MAPS, RoundFiles
+from .volumes import Geometry
+
+OnCase = Callable[[int, int, str], None]
+"""Called before each case with: cases done, cases in all, case id."""
+
+
+def evaluate(project: Project, references_folder: str | Path, on_case: OnCase | None = None) -> dict[str, Any]:
+    """Score every finished round.
+
+    A reference belongs to the case whose id, or whose source file's name, it bears; an ending such as ``_seg`` is allowed. Labelled
+    cases are left out: the loop learned from their label maps. A reference that cannot be used is named with the reason, and
+    the others go on.
+
+    Args:
+        project: may be open for reading only.
+        references_folder: label maps with the project's label values.
+        on_case: progress.
+
+    Returns:
+        One JSON object: ``cases`` (scored), ``labels`` (names, the keys of every ``per_class``), ``label_values`` (by name),
+        ``rounds``, and what did not take part: ``reviewed_cases`` (scored, but people had a hand in them), ``labelled_cases``,
+        ``cases_without_reference``, ``references_without_case``, ``errors`` and ``remarks`` (sentences by case id).
+        Each round: ``round``; ``coarse``, ``propagated`` and ``pseudo_label`` as ``metrics.summarise`` has them, misses counted;
+        ``missing`` (case ids by label map that the round did not make); ``uncertainty_error_spearman``, see ``SliceErrors``, and
+        ``uncertainty_error`` with its numbers of slices and its values ``per_class`` and ``per_case``.
+
+    Raises:
+        DataError: no such folder, or no reference fits a case.
+    """
+    matched = match_references(project, Path(references_folder))
+    files = RoundFiles(project)
+    rounds = {round: _RoundScores() for round in project.journal.rounds()}
+    orientation = read_plan(project.plan_path).orientation if project.plan_path.is_file() else ""
+    errors: dict[str, str] = {}
+    remarks: dict[str, str] = {}
+    for done, (case, path) in enumerate(matched.of_case.values()):
+        if on_case:
+            on_case(done, len(matched.of_case), case.id)
+        try:
+            reference, remark = read_reference(project, case, path)
+            remarks |= {case.id: remark} if remark else {}
+            for round, scores in rounds.items():
+                _Comparison(project, files, round, case, orientation).into(scores, reference.array, reference.geometry)
+        except (DataError, ProjectError) as error:
+            errors[case.id] = error.sentence
+    return _result(project, matched, rounds) | {"errors": errors, "remarks": remarks}
+
+
+@dataclass
+class SliceErrors:
+    """Doubt and error of the coarse mask, slice by slice: case id -> (2, C, k), U(z, c) and 1 - Dice to the reference.
+
+    Slices are those that SAM2 saw. NaN where the coarse mask does not have the class: there is no uncertainty of nothing. Slices where
+    the reference has it all the same are counted in ``missed``.
+    """
+
+    of_case: dict[str, NDArray[np.float64]] = field(default_factory=dict)
+    missed: int = 0
+
+    def spearman(self, case: str | None = None, class_index: int | None = None) -> float | None:
+        """Rank correlation of doubt and error over all slices (of one case, of one class 1..C); None where it is not defined."""
+        tables = [table for name, table in self.of_case.items() if case in (None, name)]
+        chosen = slice(None) if class_index is None else slice(class_index - 1, class_index)
+        doubt, error = (np.concatenate([table[n, chosen].ravel() for table in tables] or [np.empty(0)]) for n in (0, 1))
+        return spearman(doubt, error)
+
+    @property
+    def slices(self) -> int:
+        """Pairs of class and slice that were compared."""
+        return sum(int(np.isfinite(table[0]).sum()) for table in self.of_case.values())
+
+
+@dataclass
+class _RoundScores:
+    """What one round's label maps are worth: scores by label map and case id, and which label maps are missing."""
+
+    scores: dict[str, dict[str, CaseScore]] = field(default_factory=lambda: {name: {} for name in LABEL_MAPS})
+    missing: dict[str, list[str]] = field(default_factory=lambda: {name: [] for name in LABEL_MAPS})
+    slice_errors: SliceErrors = field(default_factory=SliceErrors)
+
+
+@dataclass(frozen=True)
+class _Comparison:
+    """One case of one round against its reference; ``orientation`` is the plan's, empty for the case's own."""
+
+    project: Project
+    files: RoundFiles
+    round: int
+    case: Case
+    orientation: str
+
+    def into(self, scores: _RoundScores, reference: np.ndarray, geometry: Geometry) -> None:
+        """Score all label maps; ``reference`` holds label values (k, j, i) on the case's grid, ``geometry``."""
+        for name, file in LABEL_MAPS.items():
+            found = self.files.label_map(self.round, self.case, file)
+            if found is None:
+                scores.missing[name].append(self.case.id)
+                continue
+            scores.scores[name][self.case.id] = score_case(found.array, reference, geometry.spacing, self.project.values)
+            if file == COARSE:
+                self._compare_slices(scores.slice_errors, found.array, reference, geometry)
+
+    def _compare_slices(self, errors: SliceErrors, coarse: np.ndarray, reference: np.ndarray, geometry: Geometry) -> None:
+        uncertainty = self.files.uncertainty(self.round, self.case)
+        if uncertainty is None:
+            return
+        own = orientation_of(geometry.direction)
+        found, true, doubt = (
+            turn(a, own, self.orientation or own) for a in (self._classes(coarse), self._classes(reference), uncertainty)
+        )
+        classes = len(self.project.values)
+        table = slice_uncertainty(found, doubt, classes, self.project.settings.key_frames.margin)
+        errors.of_case[self.case.id] = np.stack([table, 1.0 - slice_dice(found, true, classes)])
+        present = np.stack([(true == c).any(axis=(1, 2)) for c in range(1, classes + 1)])
+        errors.missed += int((present & np.isnan(table)).sum())
+
+    def _classes(self, values: np.ndarray) -> np.ndarray:
+        """Class indices of label values; values that are no labels of the project count as background."""
+        classes = np.zeros(values.shape, np.uint8)
+        for c, value in enumerate(self.project.values, 1):
+            classes[values == value] = c
+        return classes
+
+
+def _result(project: Project, matched: References, rounds: Mapping[int, _RoundScores]) -> dict[str, Any]:
+    names = dict(zip(map(str, project.values), project.label_names, strict=True))
+    scored = {case for scores in rounds.values() for found in scores.scores.values() for case in found}
+    reviewed = {decision.case for decision in Review(project).decisions()}
+    return {
+        "cases": len(scored),
+        "labels": list(names.values()),
+        "label_values": {name: int(value) for value, name in names.items()},
+        "rounds": [_round_result(round, scores, names) for round, scores in sorted(rounds.items())],
+        "reviewed_cases": sorted(scored & reviewed),
+        "labelled_cases": matched.labelled,
+        "cases_without_reference": matched.cases_without,
+        "references_without_case": matched.without_case,
+    }
+
+
+def _round_result(round: int, scores: _RoundScores, names: Mapping[str, str]) -> dict[str, Any]:
+    errors = scores.slice_errors
+    table: dict[str, Any] = {"round": round}
+    table |= {name: _with_names(summarise(found), names) for name, found in scores.scores.items()}
+    table["missing"] = {name: cases for name, cases in scores.missing.items() if cases}
+    table["uncertainty_error_spearman"] = errors.spearman()
+    table["uncertainty_error"] = {
+        "slices": errors.slices,
+        "missed_slices": errors.missed,
+        "per_class": {name: errors.spearman(class_index=c) for c, name in enumerate(names.values(), 1)},
+        "per_case": {case: errors.spearman(case=case) for case in errors.of_case},
+    }
+    return table
+
+
+def _with_names(summary: dict[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+    """The same summary with label names instead of label values as keys of every "per_class"."""
+    named = dict(summary)
+    named["per_class"] = {names[value]: found for value, found in summary["per_class"].items()}
+    if "per_case" in summary:
+        named["per_case"] = {case: _with_names(found, names) for case, found in summary["per_case"].items()}
+    return named

@@ -1,0 +1,19 @@
+"""Cases coming in and labels going out, in the formats that people have."""
+
+from __future__ import annotations
+
+from .exporting import ExportFormat, ExportReport, export_labels, write_slicer_segmentation
+from .importing import Candidate, ImportOptions, ImportReport, import_candidates
+from .opening import import_any
+
+__all__ = [
+    "Candidate",
+    "ExportFormat",
+    "ExportReport",
+    "ImportOptions",
+    "ImportReport",
+    "export_labels",
+    "import_any",
+    "import_candidates",
+    "write_slicer_segmentation",
+]

@@ -1,0 +1,199 @@
+"""DICOM series in, DICOM segmentations out.
+
+Nothing of a DICOM header enters the project but the geometry; the journal alone remembers where the series lay, because a
+segmentation object must name the images it belongs to.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pydicom
+import SimpleITK as sitk
+from pydicom import Dataset
+from pydicom.errors import InvalidDicomError
+
+from ..errors import DataError
+from ..files import path_for_itk, sha256_of
+from ..intake import require_orthonormal
+from ..project import Case, Project, Role
+from ..volumes import Geometry, Volume
+from .importing import Candidate, ImportOptions, ImportReport, OnCase, import_candidates
+
+_NEEDED = (
+    "SeriesInstanceUID",
+    "SOPInstanceUID",
+    "SOPClassUID",
+    "Rows",
+    "Columns",
+    "NumberOfFrames",
+    "SamplesPerPixel",
+    "PixelSpacing",
+    "ImagePositionPatient",
+    "ImageOrientationPatient",
+    "SliceThickness",
+)
+_GAP_TOLERANCE = 0.01
+
+
+@dataclass(frozen=True)
+class Series:
+    """One DICOM series: its unique id and its files, in no order yet."""
+
+    uid: str
+    files: tuple[Path, ...]
+
+
+def find_series(folder: str | Path) -> tuple[Series, ...]:
+    """All image series below a folder; files that are no DICOM images are passed over.
+
+    Raises:
+        DataError: no such folder, or no DICOM image in it.
+    """
+    root = Path(folder)
+    if not root.is_dir():
+        raise DataError("there is no such folder.", where=root.name, cure="Check the name.")
+    found: dict[str, list[Path]] = {}
+    for path in sorted(p for p in root.rglob("*") if p.is_file()):
+        header = _header(path)
+        if header is not None and "Rows" in header and "SeriesInstanceUID" in header:
+            found.setdefault(str(header.SeriesInstanceUID), []).append(path)
+    if not found:
+        raise DataError(
+            "there is no DICOM image in this folder.", where=root.name, cure="Choose the folder that holds the series."
+        )
+    return tuple(Series(uid, tuple(files)) for uid, files in found.items())
+
+
+def import_dicom(
+    project: Project,
+    folder: str | Path,
+    *,
+    role: Role | None = None,
+    options: ImportOptions | None = None,
+    on_case: OnCase | None = None,
+) -> ImportReport:
+    """Import every series below a folder as an unlabelled case with an opaque id, as names may tell who the patient is."""
+    candidates = [_candidate(project, n, series, role) for n, series in enumerate(find_series(folder), 1)]
+    return import_candidates(project, candidates, options=options, on_case=on_case)
+
+
+def read_series(series: Series, where: str) -> Volume:
+    """Read a series as one volume, rescaled to its physical values (slope and intercept applied slice by slice).
+
+    Raises:
+        DataError: colour, several frames a file, slices of different size or direction, missing, doubled or uneven slices.
+        NotOrthonormalError: slices are shifted against each other (gantry tilt).
+    """
+    headers = {path: header for path in series.files if (header := _header(path)) is not None}
+    ordered, geometry = _ordered(headers, where)
+    slices = []
+    for path in ordered:
+        try:
+            with path_for_itk(path) as readable:
+                slices.append(sitk.GetArrayFromImage(sitk.ReadImage(str(readable))).reshape(geometry.size[1:]))
+        except (RuntimeError, ValueError) as error:
+            raise DataError(f"the file {path.name} cannot be read.", where=where, cure="Export the series again.") from error
+    array = np.stack(slices)
+    return Volume(array.astype(np.float32) if array.dtype.itemsize > 4 else array, geometry)
+
+
+def _candidate(project: Project, number: int, series: Series, role: Role | None) -> Candidate:
+    name = f"case_{len(project.cases()) + number:04d}"
+    digest = hashlib.sha256("".join(sorted(sha256_of(p) for p in series.files)).encode()).hexdigest()
+    files = [str(p.absolute()) for p in series.files]
+    return Candidate(
+        name=name,
+        image=Path("DICOM series"),
+        role=role,
+        details={"dicom": {"series": series.uid, "files": files}},
+        read_image=lambda _: read_series(series, name),
+        identity=digest,
+    )
+
+
+def _header(path: Path) -> Dataset | None:
+    """The few fields that are needed; None for a file that is no DICOM."""
+    try:
+        return pydicom.dcmread(path, stop_before_pixels=True, specific_tags=list(_NEEDED))
+    except (InvalidDicomError, OSError, ValueError, KeyError, NotImplementedError):
+        return None
+
+
+def _ordered(headers: dict[Path, Dataset], where: str) -> tuple[list[Path], Geometry]:
+    """The files from the first to the last slice, and the grid they form."""
+    for name in ("Rows", "Columns", "PixelSpacing", "ImageOrientationPatient"):
+        kinds = {str(h.get(name)) for h in headers.values()}
+        if len(kinds) > 1:
+            raise DataError(
+                f"its slices differ in {name}: {', '.join(sorted(kinds)[:3])}.", where=where, cure="Export one series alone."
+            )
+    first = next(iter(headers.values()))
+    if int(first.get("NumberOfFrames", 1) or 1) > 1:
+        raise DataError(
+            "it holds several frames in one file.", where=where, cure="Save it as NIfTI or NRRD from Slicer, then import that."
+        )
+    if int(first.get("SamplesPerPixel", 1)) > 1:
+        raise DataError("it is in colour; volumes need one number per voxel.", where=where, cure="Save a grey copy.")
+    if any("ImagePositionPatient" not in h for h in headers.values()) or "ImageOrientationPatient" not in first:
+        raise DataError(
+            "its slices do not say where they lie.", where=where, cure="Save it as NIfTI or NRRD from Slicer, then import that."
+        )
+    along_i, along_j = np.array(first.ImageOrientationPatient, dtype=float).reshape(2, 3)
+    normal = np.cross(along_i, along_j)
+    positions = {path: np.array(h.ImagePositionPatient, dtype=float) for path, h in headers.items()}
+    ordered = sorted(positions, key=lambda path: float(positions[path] @ normal))
+    step = _slice_step([positions[p] for p in ordered], normal, first, where)
+    row_mm, column_mm = (float(v) for v in first.PixelSpacing)
+    size = (len(ordered), int(first.Rows), int(first.Columns))
+    require_orthonormal(np.stack([along_i * column_mm, along_j * row_mm, step], axis=1), size[::-1], where)
+    direction = np.stack([along_i, along_j, normal], axis=1)
+    origin = tuple(float(v) for v in positions[ordered[0]])
+    spacing = (float(np.linalg.norm(step)), row_mm, column_mm)
+    return ordered, Geometry(size, spacing, origin, tuple(float(v) for v in direction.ravel()))  # type: ignore[arg-type]
+
+
+def _slice_step(positions: Sequence[np.ndarray], normal: np.ndarray, first: Dataset, where: str) -> np.ndarray:
+    """The vector in mm from a slice to the next; refuses missing, doubled and uneven slices."""
+    if len(positions) == 1:
+        return np.asarray(normal * float(first.get("SliceThickness") or 1.0))
+    gaps = np.diff(np.array(positions) @ normal)
+    usual = float(np.median(gaps))
+    if gaps.min() < 1e-3:
+        raise DataError(
+            "two of its slices lie in the same place.", where=where, cure="Export each time point or echo as its own series."
+        )
+    if np.abs(gaps - usual).max() > max(_GAP_TOLERANCE * usual, 1e-2):
+        worst = int(np.abs(gaps - usual).argmax())
+        raise DataError(
+            f"its slices are uneven: {gaps[worst]:.2f} mm after slice {worst + 1}, {usual:.2f} mm elsewhere.",
+            where=where,
+            cure="Fetch the missing slice, or import a regularised copy from Slicer.",
+        )
+    return np.asarray((positions[-1] - positions[0]) / (len(positions) - 1))
+
+
+def source_datasets(case: Case) -> list[Dataset]:
+    """The whole datasets of the series a case came from, in slice order.
+
+    Raises:
+        DataError: the case did not come from DICOM, or its series is no longer where it was.
+    """
+    stored: dict[str, Any] = case.details.get("dicom", {})
+    if not stored:
+        raise DataError("the case did not come from DICOM.", where=case.id, cure="Export it as NIfTI or seg.nrrd.")
+    files = [Path(name) for name in stored["files"]]
+    headers = {p: h for p in files if p.is_file() and (h := _header(p)) is not None and h.SeriesInstanceUID == stored["series"]}
+    if len(headers) != len(files):
+        raise DataError(
+            f"{len(files) - len(headers)} of the {len(files)} files of its series are no longer where they were.",
+            where=case.id,
+            cure="Bring them back to their folder, or import the series again.",
+        )
+    ordered, _ = _ordered(headers, case.id)
+    return [pydicom.dcmread(path) for path in ordered]

@@ -1,0 +1,98 @@
+"""A folder of images, perhaps with a folder of label maps: volumes and 2-D pictures alike."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..errors import DataError
+from ..files import IMAGE_SUFFIXES, stem_of, suffix_of
+from ..project import Project, Role
+from .importing import Candidate, ImportOptions, ImportReport, OnCase, import_candidates
+
+_LABEL_ENDINGS = ("_label", "_labels", "-label", "_seg", "-seg", "_segmentation", "_mask", "-mask", "_gt")
+_CHANNEL = "_0000"
+
+
+def image_files(folder: str | Path) -> tuple[Path, ...]:
+    """The image files directly in a folder, by name, label maps beside their images (``a_seg.nii.gz``, ``a.seg.nrrd``) left out.
+
+    Raises:
+        DataError: no such folder, or no image in it.
+    """
+    images, _, _ = _sorted_out(Path(folder))
+    return images
+
+
+def folder_candidates(
+    images: str | Path, labels: str | Path | None = None, role: Role | None = None
+) -> tuple[list[Candidate], list[str]]:
+    """Pair images and label maps by name.
+
+    A label map bears its image's name, with another suffix or an ending such as ``_seg`` allowed; without a folder of its own it
+    is looked for beside the image.
+
+    Returns:
+        The candidates, and the names of files that are no images or label maps without an image.
+
+    Raises:
+        DataError: a folder is missing or holds no image.
+    """
+    found, beside, ignored = _sorted_out(Path(images))
+    masks = beside
+    if labels is not None:
+        masks = [p for p in _files(Path(labels)) if suffix_of(p) in IMAGE_SUFFIXES]
+        ignored += [p.name for p in _files(Path(labels)) if suffix_of(p) not in IMAGE_SUFFIXES]
+    by_stem = {_image_stem(p): p for p in masks} | {stem_of(p): p for p in masks}
+    candidates = [Candidate(_name(p), p, by_stem.get(stem_of(p)) or by_stem.get(_name(p)), role) for p in found]
+    used = {c.label for c in candidates}
+    ignored += [p.name for p in masks if p not in used]
+    return candidates, ignored
+
+
+def import_folder(
+    project: Project,
+    images: str | Path,
+    labels: str | Path | None = None,
+    *,
+    label_names: Sequence[str] = (),
+    role: Role | None = None,
+    options: ImportOptions | None = None,
+    on_case: OnCase | None = None,
+) -> ImportReport:
+    """Import a folder of images; see ``folder_candidates`` for the pairs and ``import_candidates`` for what becomes of them."""
+    candidates, ignored = folder_candidates(images, labels, role)
+    return import_candidates(project, candidates, label_names=label_names, options=options, ignored=ignored, on_case=on_case)
+
+
+def _sorted_out(folder: Path) -> tuple[tuple[Path, ...], list[Path], list[str]]:
+    """Images, label maps that lie beside them, and the names of what is neither."""
+    files = _files(folder)
+    known = [p for p in files if suffix_of(p) in IMAGE_SUFFIXES]
+    stems = {stem_of(p) for p in known if suffix_of(p) != ".seg.nrrd"}
+    masks = [p for p in known if suffix_of(p) == ".seg.nrrd" or (_image_stem(p) != stem_of(p) and _image_stem(p) in stems)]
+    images = tuple(p for p in known if p not in masks)
+    if not images:
+        below = " Its subfolders are not searched." if any(p.is_dir() for p in folder.iterdir()) else ""
+        raise DataError(
+            f"there is no image in this folder.{below}", where=folder.name, cure=f"Known are {', '.join(IMAGE_SUFFIXES)}."
+        )
+    return images, masks, [p.name for p in files if p not in known]
+
+
+def _files(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        raise DataError("there is no such folder.", where=folder.name, cure="Check the name.")
+    return sorted((p for p in folder.iterdir() if p.is_file() and not p.name.startswith(".")), key=lambda p: p.name)
+
+
+def _image_stem(path: Path) -> str:
+    """A label map's stem without its ending: ``a_seg`` gives ``a``."""
+    stem = stem_of(path)
+    ending = next((e for e in _LABEL_ENDINGS if stem.lower().endswith(e)), "")
+    return stem[: len(stem) - len(ending)] or stem
+
+
+def _name(path: Path) -> str:
+    """The case's name: the stem without nnU-Net's channel number."""
+    return stem_of(path).removesuffix(_CHANNEL) or stem_of(path)

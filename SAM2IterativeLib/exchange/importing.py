@@ -1,0 +1,272 @@
+"""Cases coming in: one bad file is set aside and named, the others go on.
+
+The formats (``folders``, ``nnunet``, ``decathlon``, ``dicom``) say which files make a case; what is done with them is the same
+for all and stands here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import SimpleITK as sitk
+
+from ..errors import DataError, GeometryError, ProjectError, SAM2IterativeError
+from ..files import sha256_of
+from ..intake import NotOrthonormalError
+from ..project import Case, Project, Role, label_of, labels_of_names, opaque_case_id
+from ..volumes import Geometry, LabelMap, Volume, read_label_map, read_volume, resampled_orthonormal
+
+OnMismatch = Literal["refuse", "copy geometry", "resample"]
+OnCase = Callable[[int, int, str], None]
+"""Called before each case with: cases done, cases in all, name."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """Files that make a case.
+
+    Attributes:
+        identity: tells the same source apart from others; the file's SHA-256 if empty.
+        name: wanted case id; also how messages call the case.
+        image: the image's file, or the folder of a series.
+        label: the label map's file, if there is one.
+        role: None: labelled where a label map is, else unlabelled.
+        details: kept with the case for exporters.
+        read_image: reads the image; the plain file reader unless a format brings its own.
+    """
+
+    name: str
+    image: Path
+    label: Path | None = None
+    role: Role | None = None
+    details: dict[str, Any] = field(default_factory=dict)
+    read_image: Callable[[Path], Volume] | None = None
+    identity: str = ""
+
+
+@dataclass(frozen=True)
+class ImportReport:
+    """What became of an import. Names are file names without their paths; sentences are meant for people.
+
+    Attributes:
+        added: the new cases.
+        completed: known cases that got a label map.
+        known: names that were in the project already, unchanged.
+        set_aside: (name, sentence): cannot be used; nothing of it is in the project.
+        remarks: (name, sentence): used, but worth knowing.
+        ignored: files that are no images.
+    """
+
+    added: tuple[Case, ...] = ()
+    completed: tuple[Case, ...] = ()
+    known: tuple[str, ...] = ()
+    set_aside: tuple[tuple[str, str], ...] = ()
+    remarks: tuple[tuple[str, str], ...] = ()
+    ignored: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class ImportOptions:
+    """What the person allows.
+
+    Attributes:
+        resample_sheared: make right-angled copies of images whose axes are sheared, instead of setting them aside.
+        on_mismatch: what to do with a label map that does not lie on its image's grid.
+        opaque_ids: name cases ``case_0001`` instead of after their files.
+    """
+
+    resample_sheared: bool = False
+    on_mismatch: OnMismatch = "refuse"
+    opaque_ids: bool = False
+
+
+def import_candidates(
+    project: Project,
+    candidates: Sequence[Candidate],
+    *,
+    label_names: Sequence[str] = (),
+    options: ImportOptions | None = None,
+    ignored: Sequence[str] = (),
+    on_case: OnCase | None = None,
+) -> ImportReport:
+    """Add candidates to a project.
+
+    A project without labels takes them from ``label_names`` and from the values found in the files; one that has labels keeps
+    exactly those, and a case with others is set aside.
+
+    Raises:
+        SettingsError: the label names do not fit the values found.
+        ResourceError: the disk is full; what was added stays.
+    """
+    project.require_writable()
+    intake = _Intake(project, options or ImportOptions())
+    intake.settle_labels(candidates, label_names)
+    for done, candidate in enumerate(candidates):
+        if on_case:
+            on_case(done, len(candidates), candidate.name)
+        intake.take(candidate)
+    return intake.report(ignored)
+
+
+class _Intake:
+    """One import at work."""
+
+    def __init__(self, project: Project, options: ImportOptions) -> None:
+        self.project = project
+        self.options = options
+        self._added: list[Case] = []
+        self._completed: list[Case] = []
+        self._known: list[str] = []
+        self._set_aside: list[tuple[str, str]] = []
+        self._remarks: list[tuple[str, str]] = []
+        self._by_source: dict[str, Case] = {str(c.details["source"]): c for c in project.cases() if "source" in c.details}
+
+    def report(self, ignored: Sequence[str]) -> ImportReport:
+        """The outcome; set-aside files are remembered in the journal too."""
+        for name, sentence in self._set_aside:
+            self.project.journal.note("set aside", f"{name}: {sentence}")
+        return ImportReport(
+            added=tuple(self._added),
+            completed=tuple(self._completed),
+            known=tuple(self._known),
+            set_aside=tuple(self._set_aside),
+            remarks=tuple(self._remarks),
+            ignored=tuple(ignored),
+        )
+
+    def settle_labels(self, candidates: Sequence[Candidate], names: Sequence[str]) -> None:
+        """Give a project without labels those that the names and the files tell of."""
+        if self.project.values:
+            return
+        found = _values_found(candidates)
+        values = sorted({value for held in found for value in held if held != (255,)}) or ([1] if (255,) in found else [])
+        labels = labels_of_names(names, values) if names else tuple(label_of(v) for v in values)
+        if labels:
+            self.project.add_labels(labels)
+        for value in values if len(found) >= 5 else ():
+            if sum(value in held for held in found) == 1:
+                self._remarks.append(("labels", f"label {value} occurs in only one of {len(found)} label maps; is it meant?"))
+
+    def take(self, candidate: Candidate) -> None:
+        """Add one candidate, or say why not. A full disk or a lost project ends the import; a bad file does not."""
+        try:
+            self._take(candidate)
+        except (DataError, ProjectError) as error:
+            self._set_aside.append((candidate.name, error.sentence))
+
+    def _take(self, candidate: Candidate) -> None:
+        digest = candidate.identity or (sha256_of(candidate.image) if candidate.image.is_file() else "")
+        twin = self._by_source.get(digest)
+        if twin is not None and (candidate.identity or self.options.opaque_ids or twin.source == candidate.image.name):
+            self._complete(twin, candidate)
+            return
+        if candidate.label is None and candidate.role in ("labelled", "validation"):
+            raise DataError(f"a {candidate.role} case needs a label map, and there is none.", where=candidate.image.name)
+        image = self._image(candidate)
+        label = self._label(candidate, image) if candidate.label else None
+        case = self.project.add_case(
+            self._wanted_id(candidate),
+            image,
+            label,
+            role=candidate.role,
+            source=candidate.image.name,
+            details={**candidate.details, "source": digest},
+        )
+        self._added.append(case)
+        self._by_source.setdefault(digest, case)
+        self._remarks.extend((case.id, remark) for remark in image.remarks)
+        if twin is not None:
+            self._remarks.append((case.id, f"its image is the same as that of case {twin.id}; keep only one of them."))
+        if label is not None and not label.values:
+            self._remarks.append((case.id, "its label map is empty: taken as 'nothing there'."))
+
+    def _complete(self, case: Case, candidate: Candidate) -> None:
+        """The image is in the project; perhaps its label map is new."""
+        if candidate.label is None:
+            self._known.append(candidate.name)
+            return
+        label = self._label(candidate, self.project.read_case_image(case))
+        if case.label is None:
+            self._completed.append(self.project.add_label(case, label))
+        elif np.array_equal(self.project.read_case_label(case).array, label.array):
+            self._known.append(candidate.name)
+        else:
+            sentence = "it already has another label map, which stays; bring the new one in as a correction in the review."
+            self._remarks.append((case.id, sentence))
+
+    def _image(self, candidate: Candidate) -> Volume:
+        try:
+            return (candidate.read_image or read_volume)(candidate.image)
+        except NotOrthonormalError:
+            if not self.options.resample_sheared or candidate.read_image:
+                raise
+            return resampled_orthonormal(candidate.image)
+
+    def _label(self, candidate: Candidate, image: Volume) -> LabelMap:
+        assert candidate.label is not None
+        try:
+            label = read_label_map(candidate.label)
+        except NotOrthonormalError:
+            if not self.options.resample_sheared:
+                raise
+            copy = resampled_orthonormal(candidate.label, label=True)
+            label = LabelMap(copy.array.astype(np.uint16), copy.geometry)
+        label = self._on_grid(label, image.geometry, candidate.label.name)
+        return self._mapped(label, candidate.label.name)
+
+    def _on_grid(self, label: LabelMap, grid: Geometry, name: str) -> LabelMap:
+        if label.geometry.mismatch(grid) is None:
+            return replace(label, geometry=grid)
+        if self.options.on_mismatch == "copy geometry" and label.geometry.size == grid.size:
+            self._remarks.append((name, "the label map took over its image's geometry."))
+            return replace(label, geometry=grid)
+        if self.options.on_mismatch == "resample":
+            self._remarks.append((name, "the label map was resampled to its image's grid (nearest neighbour)."))
+            return resampled_label_map(label, grid)
+        raise GeometryError(
+            f"the label map does not lie on its image: {label.geometry.mismatch(grid)}.",
+            where=name,
+            cure="Export it again with the image as reference, or allow resampling.",
+        )
+
+    def _mapped(self, label: LabelMap, name: str) -> LabelMap:
+        """A 0/255 mask (or a JPEG, which was cut at 128 on reading) takes the value of the project's only label."""
+        if label.values != (255,) or 255 in self.project.values:
+            return label
+        if len(self.project.values) != 1:
+            raise DataError(
+                f"it is a 0/255 mask, but the project has the labels {list(self.project.values)}.",
+                where=name,
+                cure="Save it with the label's own value.",
+            )
+        value = self.project.values[0]
+        self._remarks.append((name, f"a 0/255 mask: 255 was taken as label {value} ({self.project.label_names[0]})."))
+        array = np.where(label.array == 255, value, 0)
+        return LabelMap(array.astype(np.uint8 if value <= 255 else np.uint16), label.geometry)
+
+    def _wanted_id(self, candidate: Candidate) -> str:
+        return opaque_case_id([c.id for c in self.project.cases()]) if self.options.opaque_ids else candidate.name
+
+
+def resampled_label_map(label: LabelMap, grid: Geometry) -> LabelMap:
+    """A label map on another grid, nearest neighbour, 0 outside its own."""
+    source = sitk.GetImageFromArray(label.array)
+    replace(label.geometry, planar=False).apply_to(source)
+    reference = sitk.Image(list(grid.size[::-1]), source.GetPixelID())
+    replace(grid, planar=False).apply_to(reference)
+    copy = sitk.Resample(source, reference, sitk.Transform(), sitk.sitkNearestNeighbor, 0)
+    return LabelMap(sitk.GetArrayFromImage(copy), grid)
+
+
+def _values_found(candidates: Sequence[Candidate]) -> list[tuple[int, ...]]:
+    """The values of each label map that can be read; those that cannot are named when their case is taken."""
+    found = []
+    for path in (c.label for c in candidates if c.label):
+        with contextlib.suppress(SAM2IterativeError):
+            found.append(read_label_map(path).values)
+    return found

@@ -1,0 +1,151 @@
+"""nnU-Net raw datasets (version 2), in and out: imagesTr, labelsTr, imagesTs, dataset.json."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ..errors import DataError, ProjectError, SettingsError
+from ..files import stem_of, suffix_of, write_text
+from ..project import Case, Project, case_id_of, label_of
+from ..review import Review
+from ..settings import Label
+from ..volumes import LabelMap, write_label_map, write_volume
+from .importing import Candidate, ImportOptions, ImportReport, OnCase, import_candidates
+
+
+def import_nnunet(
+    project: Project,
+    folder: str | Path,
+    *,
+    channel: int | None = None,
+    options: ImportOptions | None = None,
+    on_case: OnCase | None = None,
+) -> ImportReport:
+    """Import a raw dataset: labelsTr make labelled cases, imagesTr without a label map and imagesTs unlabelled ones.
+
+    Args:
+        project: takes the dataset's label names if it has none of its own.
+        folder: holds dataset.json.
+        channel: which of several channels to take; must be given where there are several.
+        options: see ``ImportOptions``.
+        on_case: progress.
+
+    Raises:
+        DataError: no readable dataset.json, several channels, or labels that are regions.
+    """
+    root = Path(folder)
+    description = read_description(root / "dataset.json")
+    number = _chosen_channel(description, channel, root.name)
+    if not project.values:
+        project.add_labels(_labels(description, root.name))
+    ending = str(description.get("file_ending", ".nii.gz"))
+    candidates = [*_candidates(root / "imagesTr", root / "labelsTr", ending, number)]
+    candidates += _candidates(root / "imagesTs", None, ending, number)
+    if not candidates:
+        raise DataError(
+            f"there is no image *_{number:04d}{ending} in imagesTr or imagesTs.", where=root.name, cure="Check the folder."
+        )
+    return import_candidates(project, candidates, options=options, on_case=on_case)
+
+
+def read_description(path: Path) -> dict[str, Any]:
+    """A dataset.json as a dict.
+
+    Raises:
+        DataError: missing or not a JSON object.
+    """
+    try:
+        table = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(
+            f"dataset.json cannot be read ({error}).", where=path.parent.name, cure="Choose the folder that holds it."
+        ) from error
+    if not isinstance(table, dict):
+        raise DataError("dataset.json holds no table.", where=path.parent.name, cure="Choose the folder of a dataset.")
+    return table
+
+
+def export_nnunet(
+    project: Project, folder: str | Path, *, pseudo_labels: bool = False, number: int = 501
+) -> tuple[Path, dict[str, str]]:
+    """Write a raw dataset that nnU-Net takes as it is; labels are renumbered 1..C.
+
+    Args:
+        project: the cases come from here.
+        folder: gets a subfolder ``Dataset501_<name>``, unless its own name is of this form.
+        pseudo_labels: whether cases that only the software labelled become training cases too; else they go to imagesTs.
+        number: the dataset's number.
+
+    Returns:
+        The dataset's folder, and for each case that was left out the sentence why.
+    """
+    root = Path(folder)
+    if not re.fullmatch(r"Dataset\d{3}_.+", root.name):
+        root = root / f"Dataset{number:03d}_{case_id_of(project.settings.name or 'SAM2Iterative')}"
+    review, refused, training = Review(project), {}, 0
+    cases = project.cases(usable=True)
+    colour = bool(cases) and project.read_case_image(cases[0]).colour
+    for case in cases:
+        try:
+            training += _export_case(project, review, case, root, colour, pseudo_labels)
+        except (DataError, ProjectError) as error:
+            refused[case.id] = error.sentence
+    names = {"background": 0} | {label.name: n for n, label in enumerate(project.settings.labels, 1)}
+    description = {
+        "channel_names": {"0": "R", "1": "G", "2": "B"} if colour else {"0": "image"},
+        "labels": names,
+        "numTraining": training,
+        "file_ending": ".png" if colour else ".nii.gz",
+    }
+    write_text(root / "dataset.json", json.dumps(description, indent=2, ensure_ascii=False) + "\n")
+    return root, refused
+
+
+def _export_case(project: Project, review: Review, case: Case, root: Path, colour: bool, pseudo_labels: bool) -> int:
+    """Write one case; returns 1 if it became a training case."""
+    image = project.read_case_image(case)
+    if image.colour != colour:
+        raise DataError(
+            "colour and grey images do not fit into one dataset.", where=case.id, cure="Export them from two projects."
+        )
+    final = review.final_labels(case)
+    ending = ".png" if colour else ".nii.gz"
+    train = final is not None and (pseudo_labels or final.by_person)
+    write_volume(root / ("imagesTr" if train else "imagesTs") / f"{case.id}_0000{ending}", image)
+    if final is None or not train:
+        return 0
+    classes = final.label_map.classes(project.values)
+    write_label_map(root / "labelsTr" / f"{case.id}{ending}", LabelMap(classes, image.geometry))
+    return 1
+
+
+def _candidates(images: Path, labels: Path | None, ending: str, channel: int) -> list[Candidate]:
+    mark = f"_{channel:04d}{ending}"
+    found = sorted(p for p in images.iterdir() if p.name.endswith(mark)) if images.is_dir() else []
+    masks = {stem_of(p): p for p in labels.iterdir() if suffix_of(p) == suffix_of(ending)} if labels and labels.is_dir() else {}
+    names = [(p, p.name.removesuffix(mark)) for p in found]
+    return [Candidate(name, path, masks.get(name)) for path, name in names]
+
+
+def _chosen_channel(description: dict[str, Any], channel: int | None, where: str) -> int:
+    names = description.get("channel_names") or description.get("modality") or {"0": "image"}
+    colour = sorted(str(v).upper() for v in dict(names).values()) == ["B", "G", "R"]
+    if channel is None and len(names) > 1 and not colour:
+        raise DataError(
+            f"the images have {len(names)} channels {names}; one is expected.", where=where, cure="Say which channel to take."
+        )
+    return channel or 0
+
+
+def _labels(description: dict[str, Any], where: str) -> tuple[Label, ...]:
+    labels: Sequence[tuple[str, Any]] = list(dict(description.get("labels", {})).items())
+    if any(not isinstance(value, int) for _, value in labels):
+        raise DataError("its labels are regions, not single values.", where=where, cure="Only one label per voxel is supported.")
+    chosen = sorted((value, name) for name, value in labels if value and name != "ignore")
+    if len({value for value, _ in chosen}) != len(chosen):
+        raise SettingsError("dataset.json gives one value to two labels.", where=where, cure="Correct it.")
+    return tuple(label_of(value, name) for value, name in chosen)

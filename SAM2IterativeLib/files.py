@@ -1,0 +1,183 @@
+"""Files that are either whole or not there: atomic writes, hashes, names that stay inside a folder.
+
+Why so much care: a NIfTI file written past a full disk raises nothing, and a run may be killed at any moment. Nothing in a
+project is ever seen half written.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import shutil
+import tempfile
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from .errors import DataError, ResourceError
+
+IMAGE_SUFFIXES = (".nii.gz", ".seg.nrrd", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd", ".png", ".jpg", ".jpeg", ".tif", ".tiff")
+PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
+
+_TEMPORARY = ".writing-"
+_BUSY_ON_WINDOWS = (5, 32, 33)  # access denied, sharing violation, lock violation: a scanner or a sync client reads the file
+_FULL = (errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC))
+_FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
+
+
+def suffix_of(path: str | Path) -> str:
+    """The image suffix in lower case, ``.nii.gz`` and ``.seg.nrrd`` whole; the plain last suffix for other files."""
+    name = Path(path).name.lower()
+    return next((s for s in IMAGE_SUFFIXES if name.endswith(s)), Path(name).suffix)
+
+
+def stem_of(path: str | Path) -> str:
+    """The file's name without its image suffix: ``a.b.nii.gz`` gives ``a.b``."""
+    name = Path(path).name
+    return name[: len(name) - len(suffix_of(path))] or name
+
+
+def sha256_of(path: str | Path) -> str:
+    """SHA-256 of a file's content, as 64 hexadecimal digits."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+@contextmanager
+def atomic_write(path: str | Path) -> Iterator[Path]:
+    """Give a temporary name in the same folder; when the block ends without an error, flush it and rename it to ``path``.
+
+    The temporary name keeps ``path``'s suffix, so that writers that choose the format by suffix do the right thing.
+
+    Raises:
+        ResourceError: the disk is full or the folder may not be written; an older ``path`` is still whole.
+    """
+    path = Path(path)
+    with _explained(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f"{_TEMPORARY}{uuid.uuid4().hex[:8]}-{path.name}")
+        try:
+            yield temporary
+            flush(temporary)
+            replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def write_bytes(path: str | Path, content: bytes) -> None:
+    """Write ``content`` atomically, see ``atomic_write``."""
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(content)
+
+
+def write_text(path: str | Path, content: str) -> None:
+    """Write UTF-8 text with line feeds atomically, see ``atomic_write``."""
+    write_bytes(path, content.encode("utf-8"))
+
+
+def copy_file(source: str | Path, target: str | Path) -> str:
+    """Copy a file atomically and read it back.
+
+    Returns:
+        The SHA-256 of both.
+
+    Raises:
+        ResourceError: the copy differs from the source.
+    """
+    with atomic_write(target) as temporary:
+        shutil.copyfile(source, temporary)
+        digest = sha256_of(source)
+        if sha256_of(temporary) != digest:
+            raise ResourceError(
+                "the copy differs from its source.", where=Path(target).name, cure="Check the disk, then try again."
+            )
+    return digest
+
+
+def flush(path: Path) -> None:
+    """Wait until a file's content is on the disk."""
+    with open(path, "rb+") as stream:
+        os.fsync(stream.fileno())
+
+
+def replace(source: Path, target: Path, attempts: int = 8) -> None:
+    """Rename over ``target``; on Windows wait and retry while another program holds it."""
+    for attempt in range(attempts):
+        try:
+            os.replace(source, target)
+            return
+        except OSError as error:
+            if getattr(error, "winerror", None) not in _BUSY_ON_WINDOWS or attempt == attempts - 1:
+                raise
+            time.sleep(0.05 * 2**attempt)
+
+
+def sweep(folder: Path) -> int:
+    """Remove what interrupted writes left below ``folder``; returns how many files. Only the project's writer may call it."""
+    leftovers = [p for p in folder.rglob(f"{_TEMPORARY}*") if p.is_file()]
+    for path in leftovers:
+        path.unlink(missing_ok=True)
+    return len(leftovers)
+
+
+def require_space(folder: str | Path, needed: int) -> None:
+    """Raise ResourceError unless ``needed`` bytes are free on the disk of ``folder`` (or of its nearest existing parent)."""
+    existing = next(p for p in (Path(folder).absolute(), *Path(folder).absolute().parents) if p.exists())
+    free = shutil.disk_usage(existing).free
+    if free < needed:
+        raise ResourceError(
+            f"the disk has {free / 1e9:.2f} GB free, {needed / 1e9:.2f} GB are needed.", cure="Free some space, then try again."
+        )
+
+
+def resolve_under(root: str | Path, name: str) -> Path:
+    """``root / name`` as an absolute path that certainly lies below ``root``.
+
+    Raises:
+        DataError: the name is absolute, climbs out with "..", or leads out through a link.
+    """
+    base = Path(root).resolve()
+    path = (base / name).resolve()
+    if Path(name).is_absolute() or base not in (path, *path.parents):
+        raise DataError(f"the name {name!r} leads out of its folder.", cure="Only names inside the folder are read.")
+    return path
+
+
+@contextmanager
+def path_for_itk(path: Path, *, output: bool = False) -> Iterator[Path]:
+    """``path`` itself, or on Windows an ASCII-named stand-in, since ITK's NIfTI code opens names in the local code page."""
+    if os.name != "nt" or str(path).isascii():
+        yield path
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        stand_in = Path(folder) / f"file{suffix_of(path)}"
+        if not output:
+            shutil.copyfile(path, stand_in)
+        yield stand_in
+        if output:
+            shutil.copyfile(stand_in, path)
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """Turn the system's "no space" and "not permitted" into sentences."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _FULL:
+            raise ResourceError(
+                "the disk is full, the file was not written.",
+                where=path.name,
+                cure="Free some space; the same action then goes on.",
+            ) from error
+        if error.errno in _FORBIDDEN:
+            raise ResourceError(
+                "the folder may not be written to.", where=path.name, cure="Choose a folder you own, or ask for write permission."
+            ) from error
+        raise

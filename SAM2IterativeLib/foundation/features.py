@@ -1,0 +1,181 @@
+"""From a volume's slices to the frozen encoder's features, computed once and kept in a bounded cache.
+
+A *window* is the part of the slices that SAM2 sees: it becomes the model's square input. The whole slice is the plain choice; a square
+around the coarse mask gives small structures more of the model's few pixels, and shows labelled and unlabelled cases at one scale.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from ..device import Device
+from .arithmetic import fast_arithmetic
+from .checkpoints import Foundation
+from .sam2_model import SliceFeatures, encode_images
+
+OUTSIDE_LOGIT = -10.0
+"""What lies outside the window is background."""
+_ENCODED_TOGETHER = 16
+
+
+@dataclass(frozen=True)
+class Window:
+    """A rectangle of slice pixels: ``top``, ``left`` may be negative, the part outside the slice repeats its edge."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+
+    @classmethod
+    def whole(cls, shape: tuple[int, int]) -> Window:
+        """The whole slice of ``shape`` (rows, columns); not square slices are stretched, as SAM2 itself does it."""
+        return cls(0, 0, *shape)
+
+    @classmethod
+    def around(cls, mask: np.ndarray, margin: float = 0.5, minimum: int = 32) -> Window:
+        """A square around all of ``mask`` (k, j, i) bool, wider by ``margin`` of its extent, never wider than the slice needs.
+
+        An empty mask gives a square around the whole slice.
+        """
+        rows, columns = np.flatnonzero(mask.any((0, 2))), np.flatnonzero(mask.any((0, 1)))
+        longest = max(mask.shape[1:])
+        if not len(rows):
+            return cls._square(mask.shape[1] / 2, mask.shape[2] / 2, longest)
+        extent = max(int(np.ptp(rows)), int(np.ptp(columns))) + 1
+        # Steps of 8 pixels: a mask that changes a little from round to round keeps its window, and so its features.
+        side = min(longest, max(minimum, 8 * round(extent * (1 + margin) / 8)))
+        middle = [8 * round((axis[0] + axis[-1] + 1) / 16) for axis in (rows, columns)]
+        return cls._square(middle[0], middle[1], side)
+
+    @classmethod
+    def _square(cls, row: float, column: float, side: int) -> Window:
+        return cls(round(row - side / 2), round(column - side / 2), side, side)
+
+    def crop(self, slices: torch.Tensor) -> torch.Tensor:
+        """(n, c, rows, columns) -> (n, c, height, width), edges repeated."""
+        rows = torch.arange(self.top, self.top + self.height).clamp(0, slices.shape[-2] - 1)
+        columns = torch.arange(self.left, self.left + self.width).clamp(0, slices.shape[-1] - 1)
+        return slices[..., rows, :][..., columns]
+
+    def to_model(self, points: np.ndarray, side: int) -> np.ndarray:
+        """Pixel-edge coordinates (n, 2) as (row, column) -> the model's (x, y)."""
+        scale = np.array([side / self.height, side / self.width])
+        inside = (np.asarray(points, dtype=np.float64) - [self.top, self.left]) * scale
+        return np.clip(inside, 0, side)[..., ::-1].astype(np.float32)
+
+    def masks_to_model(self, masks: torch.Tensor, side: int) -> torch.Tensor:
+        """Slice masks or logits (n, 1, rows, columns) float -> (n, 1, side, side)."""
+        return F.interpolate(self.crop(masks), size=(side, side), mode="bilinear", align_corners=False, antialias=True)
+
+    def logits_to_slice(self, logits: torch.Tensor, shape: tuple[int, int]) -> torch.Tensor:
+        """The model's logits (n, c, side, side) -> (n, c, *shape); ``OUTSIDE_LOGIT`` outside the window."""
+        inside = F.interpolate(logits, size=(self.height, self.width), mode="bilinear", align_corners=False)
+        result = logits.new_full((*logits.shape[:2], *shape), OUTSIDE_LOGIT)
+        rows, columns = slice(max(0, self.top), self.top + self.height), slice(max(0, self.left), self.left + self.width)
+        target = result[..., rows, columns]
+        result[..., rows, columns] = inside[
+            ..., max(0, -self.top) : max(0, -self.top) + target.shape[-2], max(0, -self.left) : max(0, -self.left) + target.shape[-1]
+        ]
+        return result
+
+
+@dataclass(frozen=True)
+class VolumeFeatures:
+    """The encoder's view of one volume.
+
+    Attributes:
+        features: one row per slice.
+        window: the part of the slices that it shows.
+        shape: (k, j, i) of the volume.
+    """
+
+    features: SliceFeatures
+    window: Window
+    shape: tuple[int, int, int]
+
+    def of_slice(self, index: int, objects: int = 1) -> SliceFeatures:
+        """One slice's features, repeated for ``objects`` objects."""
+        chosen = torch.full((objects,), index, device=self.features.levels[0].device)
+        return self.features.select(chosen).in_float()
+
+    def descriptors(self) -> torch.Tensor:
+        """(k, C) unit vectors: the mean of each slice's coarsest features (GAP F_z in method (f))."""
+        return F.normalize(self.features.levels[-1].float().mean((2, 3)), dim=-1)
+
+
+def prepare_images(array: np.ndarray, window: Window, foundation: Foundation) -> torch.Tensor:
+    """The model's input.
+
+    Args:
+        array: (k, j, i) numbers of any type, or (k, j, i, 3) uint8 colours.
+        window: the part to show.
+
+    Returns:
+        (k, 3, side, side) float32. The compact model wants mean 0 and deviation 1 over the window; the official ones want 0..1 (0.5-99.5
+        percentiles of the window, or colours / 255) minus ImageNet's mean over its deviation.
+    """
+    volume = torch.from_numpy(np.ascontiguousarray(array)).float()
+    channels = volume.permute(0, 3, 1, 2) if volume.ndim == 4 else volume[:, None]
+    images = F.interpolate(
+        window.crop(channels), size=(foundation.side,) * 2, mode="bilinear", align_corners=False, antialias=True
+    )
+    images = images.expand(-1, 3, -1, -1)
+    if foundation.imagenet:
+        images = images / 255 if volume.ndim == 4 else _stretched(images)
+        mean, deviation = torch.tensor([[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]])[:, :, None, None]
+        return (images - mean) / deviation
+    return ((images - images.mean()) / (images.std() + 1e-6)).clamp(-4, 4)
+
+
+def _stretched(images: torch.Tensor) -> torch.Tensor:
+    low, high = np.percentile(images[:, 0].numpy(), [0.5, 99.5])
+    return ((images - low) / max(high - low, 1e-6)).clamp(0, 1)
+
+
+def encode_volume(foundation: Foundation, array: np.ndarray, window: Window, device: Device) -> VolumeFeatures:
+    """Encode all slices; kept in half precision, since a 40-slice volume has 5 MB of compact features."""
+    images = prepare_images(array, window, foundation)
+    parts: list[SliceFeatures] = []
+    with torch.inference_mode(), fast_arithmetic(device):
+        for start in range(0, len(images), _ENCODED_TOGETHER):
+            parts.append(encode_images(foundation.model, images[start : start + _ENCODED_TOGETHER].to(device.torch)))
+    levels = [torch.cat([part.levels[i] for part in parts]).half() for i in range(len(parts[0].levels))]
+    return VolumeFeatures(SliceFeatures(levels, parts[0].positions), window, tuple(array.shape[:3]))  # type: ignore[arg-type]
+
+
+class FeatureCache:
+    """The features of the volumes used last, at most ``limit`` bytes of them; the key is content, so nothing stale is ever found."""
+
+    def __init__(self, foundation: Foundation, device: Device, limit: int = 2 * 1024**3) -> None:
+        self.foundation = foundation
+        self.device = device
+        self.limit = limit
+        self._kept: OrderedDict[str, VolumeFeatures] = OrderedDict()
+        self._sizes: dict[str, int] = {}
+
+    def get(self, array: np.ndarray, window: Window) -> VolumeFeatures:
+        """The features of ``array`` in ``window``, from the cache or computed."""
+        digest = hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()
+        key = f"{digest} {array.shape} {window} {self.foundation.digest}"
+        if key in self._kept:
+            self._kept.move_to_end(key)
+            return self._kept[key]
+        features = encode_volume(self.foundation, array, window, self.device)
+        self._kept[key] = features
+        self._sizes[key] = _bytes(features.features.levels)
+        while sum(self._sizes.values()) > self.limit and len(self._kept) > 1:
+            oldest, _ = self._kept.popitem(last=False)
+            del self._sizes[oldest]
+        return features
+
+
+def _bytes(tensors: Iterable[torch.Tensor]) -> int:
+    return sum(t.element_size() * t.numel() for t in tensors)

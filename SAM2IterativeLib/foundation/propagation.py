@@ -1,0 +1,323 @@
+"""Method (g): prompts on key frames travel through the volume, forward and backward, all classes side by side and competing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from ..device import Device
+from ..guidance.prompts import Prompt
+from ..settings import MemorySettings
+from .arithmetic import fast_arithmetic
+from .features import VolumeFeatures
+from .memory_bank import Entry, MemoryBank, Query, Source
+from .sam2_model import SAM2Base
+from .tracking import Memories, Points, SliceResult, encode_memory, padding_points, track_slice
+
+ABSENT_LOGIT = -1024.0
+"""What SAM2 itself writes where it says that the object is not on the slice."""
+GATE = 0.2
+"""A class is looked for on a slice only where its history exceeds this there or on a neighbouring slice (method (f))."""
+
+
+@dataclass(frozen=True)
+class Guidance:
+    """What the earlier steps say about a volume.
+
+    Attributes:
+        prompts: per class 1..C its prompts, at most one per slice; abstaining classes may be absent.
+        allowed: (C, k) bool, where each class may be at all; None: everywhere.
+        positions: (k,) each slice's place along the axis, about 0..1; None: evenly from 0 to 1.
+        classes: per slice the classes that the coarse mask shows; None: unknown, which no support entry matches.
+    """
+
+    class_count: int
+    prompts: Mapping[int, Sequence[Prompt]]
+    allowed: np.ndarray | None = None
+    positions: np.ndarray | None = None
+    classes: Sequence[frozenset[int]] | None = None
+
+
+@dataclass
+class Propagated:
+    """Averaged logits of a volume.
+
+    Attributes:
+        logits: (C, k, j, i) float32; ``ABSENT_LOGIT`` where a class is not.
+        abstained: classes without any prompt and without support: SAM2 says nothing about them.
+    """
+
+    logits: np.ndarray
+    abstained: frozenset[int] = field(default_factory=frozenset)
+
+    def probabilities(self) -> np.ndarray:
+        """(C+1, k, j, i) float32: softmax over [0, logits_1, ..., logits_C]."""
+        logits = torch.from_numpy(self.logits)
+        return competed_probabilities(logits.transpose(0, 1)).transpose(0, 1).numpy()
+
+
+def competed_probabilities(logits: torch.Tensor) -> torch.Tensor:
+    """(n, C, ...) logits of classes against background -> (n, C+1, ...) probabilities that sum to 1."""
+    return torch.cat([torch.zeros_like(logits[:, :1]), logits], 1).softmax(1)
+
+
+def competed_logits(logits: torch.Tensor) -> torch.Tensor:
+    """(C, ...) logits -> (C, ...) logits of each class against everything else, after the classes competed."""
+    others = torch.cat([torch.zeros_like(logits[:1]), logits])
+    total = torch.logsumexp(others, 0, keepdim=True)
+    # log(p / (1 - p)) with p = exp(l - total), kept finite where one class has all
+    share = (logits - total).clamp(max=-1e-6)
+    return share - torch.log1p(-share.exp())
+
+
+class Propagator:
+    """Carries prompts through volumes with one model.
+
+    Args:
+        decay: slices over which a key frame's say falls to 1/e where two passes meet.
+        stopped: called before each slice; it may raise ``Stopped``.
+    """
+
+    def __init__(
+        self,
+        model: SAM2Base,
+        device: Device,
+        memory: MemorySettings,
+        decay: float = 5.0,
+        stopped: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.model = model
+        self.device = device
+        self.memory = memory
+        self.decay = decay
+        self.stopped = stopped
+
+    def propagate(self, volume: VolumeFeatures, guidance: Guidance, support: Sequence[Entry] = ()) -> Propagated:
+        """Segment a whole volume.
+
+        Args:
+            support: entries of labelled cases; their classes get a mask even without a key frame.
+
+        Returns:
+            Logits on the volume's grid, averaged over the passes with weights exp(-distance to the key frame / decay).
+        """
+        with torch.inference_mode(), fast_arithmetic(self.device):
+            passes = [_Pass(self, volume, guidance, support, direction) for direction in (1, -1)]
+            total = torch.zeros(guidance.class_count, *volume.shape)
+            weights = torch.zeros(guidance.class_count, volume.shape[0])
+            for walk in passes:
+                for z, class_logits, class_weights in walk.slices():
+                    total[:, z] += class_weights[:, None, None] * class_logits
+                    weights[:, z] += class_weights
+        reached = weights > 0
+        logits = torch.where(reached[..., None, None], total / weights.clamp(min=1e-12)[..., None, None], ABSENT_LOGIT)
+        supported = {e.class_index for e in support}
+        silent = frozenset(
+            c for c in range(1, guidance.class_count + 1) if not guidance.prompts.get(c) and c not in supported
+        )
+        return Propagated(logits.numpy(), silent)
+
+    def support_entries(
+        self, case: str, volume: VolumeFeatures, labels: np.ndarray, class_count: int, most: int = 12
+    ) -> list[Entry]:
+        """Memories of a labelled volume: per class up to ``most`` slices that show it, evenly spread, and its two empty neighbours.
+
+        Args:
+            labels: (k, j, i) class indices.
+        """
+        positions, sets = axial_positions(labels > 0), classes_per_slice(labels)
+        descriptors = volume.descriptors()
+        entries = []
+        with torch.inference_mode(), fast_arithmetic(self.device):
+            for c in range(1, class_count + 1):
+                for z in _spread_slices(np.flatnonzero((labels == c).any((1, 2))), labels.shape[0], most):
+                    result = self._exact(volume, z, labels[z] == c)
+                    present = bool((labels[z] == c).any())
+                    entries.append(
+                        Entry(c, "support", case, int(z), float(positions[z]), sets[z], descriptors[z], 1.0, present, result.entry)
+                    )
+        return entries
+
+    def _exact(self, volume: VolumeFeatures, z: int, mask: np.ndarray) -> SliceResult:
+        """A mask taken word for word, and its memory."""
+        tensor = torch.from_numpy(np.ascontiguousarray(mask))[None, None].float().to(self.device.torch)
+        side = self.model.image_size
+        square = (volume.window.masks_to_model(tensor, side) > 0.5).float()
+        return track_slice(self.model, volume.of_slice(z), 0, Memories({}, {}, 1), mask=square, first=True)
+
+    def prompted(self, volume: VolumeFeatures, prompt: Prompt, memories: Memories, number: int) -> SliceResult:
+        """One class on one key frame."""
+        if prompt.mask is not None:
+            return self._exact(volume, prompt.slice_index, prompt.mask)
+        points, dense = model_prompt(volume, prompt, self.model.image_size, self.device)
+        # The stock predictor ignores memories on a prompted slice; ours lets labelled cases speak there too.
+        first = self.memory.mode == "G0" or not memories.conditioning
+        return track_slice(
+            self.model,
+            volume.of_slice(prompt.slice_index),
+            number,
+            memories,
+            points=points,
+            previous_logits=dense,
+            first=first,
+        )
+
+
+def model_prompt(volume: VolumeFeatures, prompt: Prompt, side: int, device: Device) -> tuple[Points, torch.Tensor | None]:
+    """A prompt in the model's pixels: a box first, then positive and negative clicks, and dense logits at a quarter of the side."""
+    coordinates, labels = [], []
+    if prompt.box is not None:
+        coordinates.append(volume.window.to_model(np.array(prompt.box).reshape(2, 2), side))
+        labels += [2, 3]
+    for points, label in ((prompt.positive_points, 1), (prompt.negative_points, 0)):
+        coordinates.append(volume.window.to_model(points + 0.5, side))
+        labels += [label] * len(points)
+    dense = None
+    if prompt.dense_logits is not None:
+        logits = torch.from_numpy(prompt.dense_logits)[None, None].float().to(device.torch)
+        dense = F.interpolate(volume.window.crop(logits), size=(side // 4,) * 2, mode="bilinear", align_corners=False, antialias=True)
+    if not labels:
+        return padding_points(1, device.torch), dense
+    tensors = {
+        "point_coords": torch.from_numpy(np.concatenate(coordinates))[None].to(device.torch),
+        "point_labels": torch.tensor([labels], dtype=torch.int32, device=device.torch),
+    }
+    return tensors, dense
+
+
+class _Pass:
+    """One walk through the slices, upwards or downwards, all classes together."""
+
+    def __init__(
+        self, owner: Propagator, volume: VolumeFeatures, guidance: Guidance, support: Iterable[Entry], direction: int
+    ) -> None:
+        self.owner, self.volume, self.guidance, self.direction = owner, volume, guidance, direction
+        self.slices_total = volume.shape[0]
+        self.bank = MemoryBank(owner.memory, support if owner.memory.mode != "G0" else ())
+        self.descriptors = volume.descriptors()
+        self.prompts = {c: {p.slice_index: p for p in prompts} for c, prompts in guidance.prompts.items()}
+        self.supported = {e.class_index for e in support} if owner.memory.mode != "G0" else set()
+        self.key_logits: dict[tuple[int, int], torch.Tensor] = {}
+        self._remember_key_frames()
+
+    def slices(self) -> Iterable[tuple[int, torch.Tensor, torch.Tensor]]:
+        """Yield slice, logits (C, j, i) and weights (C,); a class's weight is 0 where this pass does not reach it."""
+        order = range(self.slices_total) if self.direction > 0 else range(self.slices_total - 1, -1, -1)
+        for z in order:
+            active = [c for c in range(1, self.guidance.class_count + 1) if self._reached(c, z)]
+            if not active:
+                continue
+            self.owner.stopped()
+            logits = self._one_slice(z, active)
+            shown = self.volume.window.logits_to_slice(logits[None].float(), self.volume.shape[1:])[0].cpu()
+            weights = torch.tensor([self._weight(c, z) if c in active else 0.0 for c in range(1, self.guidance.class_count + 1)])
+            yield z, shown, weights
+
+    def _reached(self, c: int, z: int) -> bool:
+        """A pass starts at its first key frame; with support alone it starts at the volume's end."""
+        keys = self.prompts.get(c)
+        if not keys:
+            return c in self.supported
+        first = min(keys) if self.direction > 0 else max(keys)
+        return (z - first) * self.direction >= 0
+
+    def _weight(self, c: int, z: int) -> float:
+        behind = [abs(z - key) for key in self.prompts.get(c, {}) if (z - key) * self.direction >= 0]
+        return float(np.exp(-min(behind) / self.owner.decay)) if behind else 1.0
+
+    def _remember_key_frames(self) -> None:
+        """Prompted slices are conditioning memories for the whole pass, also ahead of where it walks."""
+        for c, prompts in self.prompts.items():
+            for prompt in prompts.values():
+                query = self._query(c, prompt.slice_index)
+                memories = self.bank.memories(query)
+                result = self.owner.prompted(self.volume, prompt, memories, self.bank.query_number(query))
+                self.bank.add(self._entry(query, "key", result))
+                self.key_logits[c, prompt.slice_index] = result.logits[0, 0].float()
+
+    def _one_slice(self, z: int, active: list[int]) -> torch.Tensor:
+        side = self.owner.model.image_size
+        logits = torch.full((self.guidance.class_count, side, side), ABSENT_LOGIT, device=self.owner.device.torch)
+        results: dict[int, tuple[Query, SliceResult]] = {}
+        for c in active:
+            if not self._is_allowed(c, z):
+                continue
+            if (c, z) in self.key_logits:
+                logits[c - 1] = self.key_logits[c, z]
+                continue
+            query = self._query(c, z)
+            number, memories = self.bank.query_number(query), self.bank.memories(query)
+            result = track_slice(self.owner.model, self.volume.of_slice(z), number, memories, remember=False)
+            logits[c - 1] = result.logits[0, 0].float()
+            results[c] = query, result
+        if self.owner.memory.compete:
+            logits = torch.where(logits > ABSENT_LOGIT / 2, competed_logits(logits.float()), logits.float())
+        self._remember(z, logits, results)
+        return logits
+
+    def _remember(self, z: int, logits: torch.Tensor, results: dict[int, tuple[Query, SliceResult]]) -> None:
+        """The competed logits go into memory; key frames are there already."""
+        for c, (query, result) in results.items():
+            here = logits[None, c - 1 : c]
+            encode_memory(self.owner.model, self.volume.of_slice(z), result.entry, here, from_points=False)
+            self.bank.add(self._entry(query, "recent", result))
+
+    def _entry(self, query: Query, source: Source, result: SliceResult) -> Entry:
+        present = bool(result.object_score[0, 0] > 0) and bool((result.logits > 0).any())
+        return Entry(
+            query.class_index,
+            source,
+            "",
+            query.slice_index,
+            query.position,
+            query.classes,
+            query.descriptor,
+            float(result.quality.max()),
+            present,
+            result.entry,
+        )
+
+    def _query(self, c: int, z: int) -> Query:
+        positions, classes = self.guidance.positions, self.guidance.classes
+        position = float(positions[z]) if positions is not None else z / max(1, self.slices_total - 1)
+        return Query(
+            c, z, self.slices_total, self.direction, position, classes[z] if classes else frozenset(), self.descriptors[z]
+        )
+
+    def _is_allowed(self, c: int, z: int) -> bool:
+        return self.guidance.allowed is None or bool(self.guidance.allowed[c - 1, z]) or z in self.prompts.get(c, {})
+
+
+def allowed_slices(history: np.ndarray, gate: float = GATE) -> np.ndarray:
+    """(C, k) bool: where max h_c on the slice or a neighbour exceeds ``gate``; history (C+1, k, j, i)."""
+    peak = history[1:].max(axis=(2, 3))
+    padded = np.pad(peak, ((0, 0), (1, 1)))
+    return np.asarray(np.maximum(np.maximum(padded[:, :-2], padded[:, 2:]), peak) > gate)
+
+
+def axial_positions(foreground: np.ndarray) -> np.ndarray:
+    """(k,) place of each slice along the foreground's extent: 0 at its first slice, 1 at its last, clipped to [-0.5, 1.5].
+
+    Without foreground the whole volume is the extent. Volumes are cut differently; the anatomy is not.
+    """
+    slices = np.flatnonzero(foreground.any((1, 2)))
+    first, last = (slices[0], slices[-1]) if len(slices) else (0, foreground.shape[0] - 1)
+    return np.clip((np.arange(foreground.shape[0]) - first) / max(1, last - first), -0.5, 1.5)
+
+
+def classes_per_slice(labels: np.ndarray) -> list[frozenset[int]]:
+    """The classes on each slice of (k, j, i) class indices."""
+    return [frozenset(int(c) for c in np.unique(plane) if c) for plane in labels]
+
+
+def _spread_slices(shown: np.ndarray, slices: int, most: int) -> list[int]:
+    """At most ``most`` of the slices that show a class, evenly spread, and the empty slice on either end."""
+    if not len(shown):
+        return []
+    chosen = shown[np.unique(np.linspace(0, len(shown) - 1, min(most, len(shown))).round().astype(int))]
+    ends = [z for z in (shown[0] - 1, shown[-1] + 1) if 0 <= z < slices]
+    return sorted({*(int(z) for z in chosen), *(int(z) for z in ends)})

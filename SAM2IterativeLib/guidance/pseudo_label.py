@@ -1,0 +1,139 @@
+"""Method (h): SAM2's answer and the network's history become one label map with a weight per voxel.
+
+The weight says how much a voxel may teach the network: nothing where the two sources contradict each other without being
+sure, everything where a reviewer decided.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from ..metrics import class_dice
+from ..settings import PseudoLabelSettings
+from .arrays import ClassMap, Mask, Probabilities, VoxelMap
+from .uncertainty import entropy
+
+
+@dataclass(frozen=True)
+class PseudoLabel:
+    """What one unlabelled volume teaches in the next round.
+
+    ``labels`` (k, j, i) uint8 class indices 0..C; ``weights`` (k, j, i) in [0, 1], 0 where the voxel teaches nothing;
+    ``agreement`` A in [0, 1], by which volumes are ranked.
+    """
+
+    labels: NDArray[np.uint8]
+    weights: VoxelMap
+    agreement: float
+
+
+def fuse(
+    foundation: Probabilities | None,
+    history: Probabilities,
+    settings: PseudoLabelSettings,
+    single_component: Collection[int] = (),
+    *,
+    abstained: Collection[int] = (),
+) -> PseudoLabel:
+    """ỹ = argmax(½ s_t + ½ h_t), weighted by certainty where the sources agree or their mean is sure (method (h)).
+
+    Args:
+        foundation: s_t, SAM2's probabilities, (C+1, k, j, i); None where SAM2 had neither a key frame nor support.
+        history: h_t, (C+1, k, j, i).
+        settings: share of SAM2 in the mean, and the probability from which the mean is trusted without agreement.
+        single_component: classes that the labelled cases show to be in one piece; the largest piece is kept. A voxel of
+            another piece goes to its next likely class with weight 0, because no source voted for that.
+        abstained: classes that SAM2 was not asked about. Where the history sees one of them, the history alone speaks: SAM2's
+            silence is no vote against it, and no agreement either.
+    """
+    by_history = history.argmax(axis=0)
+    if foundation is None:
+        by_foundation = np.zeros_like(by_history)
+        unheard = np.ones(by_history.shape, dtype=bool)
+        fused = history
+    else:
+        by_foundation = foundation.argmax(axis=0)
+        unheard = np.isin(by_history, list(abstained))
+        share = np.float32(settings.foundation_share)
+        fused = np.where(unheard, history, share * foundation + (1 - share) * history)
+    trusted = ((by_foundation == by_history) & ~unheard) | (fused.max(axis=0) > settings.trusted_probability)
+    weights = np.where(trusted, 1.0 - entropy(fused), 0.0).astype(np.float32)
+    labels = fused.argmax(axis=0).astype(np.uint8)
+    moved = _keep_largest_pieces(labels, fused, single_component)
+    weights[moved] = 0.0
+    score = agreement(by_foundation, by_history, history.shape[0] - 1)
+    return PseudoLabel(labels, weights, score)
+
+
+def agreement(foundation_labels: ClassMap, history_labels: ClassMap, class_count: int) -> float:
+    """A = mean_c Dice(SAM2, history) in [0, 1] over the classes that at least one of the two (k, j, i) label maps has.
+
+    0.0 where both are empty: finding nothing twice is no evidence, and such a volume must not be learned from first.
+    """
+    scores = class_dice(foundation_labels, history_labels, class_count)
+    return float(np.nanmean(scores)) if np.isfinite(scores).any() else 0.0
+
+
+def choose_training_volumes(agreements: Mapping[str, float], share: float) -> tuple[str, ...]:
+    """The volumes that the next round learns from, best agreement first (method (h)).
+
+    Args:
+        agreements: A by case name.
+        share: the round's share in [0, 1]; the count is rounded to the nearest, but at least one volume is taken if there is any.
+
+    Returns:
+        Case names; equal agreements are ordered by name, so that a run can be repeated.
+    """
+    ranked = sorted(agreements, key=lambda case: (-agreements[case], case))
+    return tuple(ranked[: max(1, int(share * len(ranked) + 0.5))])
+
+
+def overlay_review(
+    pseudo: PseudoLabel, reviewed: ClassMap, segments: Collection[int] = (), slices: Collection[int] = ()
+) -> PseudoLabel:
+    """What a reviewer accepted or corrected replaces the pseudo-label with weight 1.
+
+    Args:
+        pseudo: the round's pseudo-label.
+        reviewed: the reviewer's label map as class indices, (k, j, i).
+        segments: the classes that were reviewed; empty: the whole case, background included.
+        slices: the slices that were reviewed; empty: all.
+
+    Returns:
+        A new pseudo-label. Where only some segments were reviewed, a voxel that the pseudo-label gives to one of them and
+        the reviewer does not becomes background with weight 0: it is known what it is not, not what it is.
+    """
+    here = np.zeros(pseudo.labels.shape, dtype=bool)
+    here[list(slices) if slices else slice(None)] = True
+    decided = here & np.isin(reviewed, list(segments)) if segments else here
+    refused = here & np.isin(pseudo.labels, list(segments)) & ~decided
+    labels = np.where(decided, reviewed, np.where(refused, 0, pseudo.labels)).astype(np.uint8)
+    weights = np.where(decided, 1.0, np.where(refused, 0.0, pseudo.weights)).astype(np.float32)
+    return PseudoLabel(labels, weights, pseudo.agreement)
+
+
+def _keep_largest_pieces(labels: NDArray[np.uint8], fused: Probabilities, classes: Collection[int]) -> Mask:
+    """Give the smaller pieces of each class, in place, to their next likely class; returns the voxels moved (k, j, i)."""
+    pieces = _smaller_pieces(labels, classes)
+    rivals = np.moveaxis(fused, 0, -1)[pieces]
+    rivals[np.arange(len(rivals)), labels[pieces]] = -1.0
+    labels[pieces] = rivals.argmax(axis=1)
+    # The next likely class may be one that must be in one piece too, and this voxel another piece of it.
+    labels[pieces & _smaller_pieces(labels, classes)] = 0
+    return pieces
+
+
+def _smaller_pieces(labels: NDArray[np.uint8], classes: Collection[int]) -> Mask:
+    """All voxels of the given classes outside each class's largest face-, edge- or corner-connected piece, (k, j, i)."""
+    pieces = np.zeros(labels.shape, dtype=bool)
+    for c in classes:
+        components, count = ndimage.label(labels == c, structure=np.ones((3, 3, 3)))
+        if count > 1:
+            largest = np.bincount(components.ravel())[1:].argmax() + 1
+            pieces |= (components > 0) & (components != largest)
+    return pieces

@@ -1,0 +1,42 @@
+"""The door through which every file of a person comes in: raw checks that the image readers do not make.
+
+SimpleITK reads a truncated or bit-flipped NIfTI without a word, turns NaN into 0 and a spacing of 0 into 1. So the container is
+read here once, byte by byte, before the voxels are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from ..errors import DataError
+from ..files import IMAGE_SUFFIXES, suffix_of
+from .checks import Findings
+from .meta_image import examine_meta_image
+from .nifti import examine_nifti
+from .nrrd import examine_nrrd
+from .pictures import examine_picture
+
+
+def examine(path: str | Path) -> Findings:
+    """Check a file's container and header.
+
+    Raises:
+        DataError: missing, empty, truncated, altered, of an unknown format, 4-D, colour 3-D, spacing zero or not a number.
+        NotOrthonormalError: the voxel axes are sheared by more than 0.05 mm at the far corner.
+    """
+    path = Path(path)
+    doors: dict[str, Callable[[Path], Findings]] = {
+        **dict.fromkeys((".nii", ".nii.gz"), examine_nifti),
+        **dict.fromkeys((".nrrd", ".seg.nrrd", ".nhdr"), examine_nrrd),
+        **dict.fromkeys((".mha", ".mhd"), examine_meta_image),
+        **dict.fromkeys((".png", ".jpg", ".jpeg", ".tif", ".tiff"), examine_picture),
+    }
+    door = doors.get(suffix_of(path))
+    if door is None:
+        raise DataError("the format is not known.", where=path.name, cure=f"Known are {', '.join(IMAGE_SUFFIXES)}.")
+    if not path.is_file():
+        raise DataError("the file does not exist.", where=path.name, cure="Check the name and the folder.")
+    if path.stat().st_size == 0:
+        raise DataError("the file is empty (0 bytes).", where=path.name, cure="Export or copy it again.")
+    return door(path)

@@ -1,0 +1,130 @@
+"""NIfTI-1 and NIfTI-2 headers, read raw."""
+
+from __future__ import annotations
+
+import itertools
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import DataError
+from ..files import suffix_of
+from .checks import Findings, gunzipped, refuse_colour, require_length, require_orthonormal, require_three_dimensions
+
+_DTYPES = {2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8", 256: "i1", 512: "u2", 768: "u4", 1024: "i8", 1280: "u8"}
+_COLOURS = {128: "RGB colour", 2304: "RGBA colour", 32: "complex numbers", 1792: "complex numbers", 2048: "complex numbers"}
+
+
+@dataclass(frozen=True)
+class NiftiHeader:
+    """What is needed of a NIfTI header.
+
+    Attributes:
+        shape: voxels along i, j, k; trailing axes of length 1 dropped.
+        spacing: pixdim along i, j, k as written, before any correction.
+        dtype: of the stored voxels, with byte order.
+        offset: first voxel's byte in the uncompressed file.
+        scale: slope and intercept; slope 0 means none.
+        affine: (3, 4) voxel i, j, k to RAS mm as sform gives it; None where only a quaternion (always a rotation) stands.
+    """
+
+    shape: tuple[int, ...]
+    spacing: tuple[float, ...]
+    dtype: np.dtype
+    offset: int
+    scale: tuple[float, float]
+    affine: np.ndarray | None
+
+
+def examine_nifti(path: Path) -> Findings:
+    """See ``examine``; NaN and infinite voxels are counted here because ITK's reader turns them into 0."""
+    stream = _content(path)
+    head = next(stream, b"")
+    while len(head) < 540 and (block := next(stream, b"")):
+        head += block
+    header = read_header(head, path)
+    require_three_dimensions(len(header.shape), path)
+    if any(not np.isfinite(s) or s == 0 for s in header.spacing):
+        raise DataError(
+            f"the header's spacing {header.spacing} mm has a zero or is not a number.",
+            where=path.name,
+            cure="Export it again with its true spacing.",
+        )
+    if header.affine is not None:
+        require_orthonormal(header.affine[:, :3], (*header.shape, 1)[:3], path.name)
+    length, nonfinite = _read_through(itertools.chain((head,), stream), header)
+    require_length(length, header.offset + int(np.prod(header.shape)) * header.dtype.itemsize, path)
+    return Findings(nonfinite)
+
+
+def read_header(head: bytes, path: Path) -> NiftiHeader:
+    """Parse the first bytes of an uncompressed NIfTI file.
+
+    Raises:
+        DataError: not NIfTI, or voxels that are no plain numbers.
+    """
+    order = next((o for o in "<>" if len(head) >= 348 and struct.unpack(f"{o}i", head[:4])[0] in (348, 540)), None)
+    if order is None:
+        raise DataError("it does not begin like a NIfTI file.", where=path.name, cure="Check that it is a NIfTI image.")
+    second = struct.unpack(f"{order}i", head[:4])[0] == 540
+    if second:
+        dim, code = struct.unpack(f"{order}8q", head[16:80]), struct.unpack(f"{order}h", head[12:14])[0]
+        pixdim, offset = struct.unpack(f"{order}8d", head[104:168]), struct.unpack(f"{order}q", head[168:176])[0]
+        slope = struct.unpack(f"{order}2d", head[176:192])
+        sform, rows = struct.unpack(f"{order}i", head[348:352])[0], struct.unpack(f"{order}12d", head[400:496])
+    else:
+        dim, code = struct.unpack(f"{order}8h", head[40:56]), struct.unpack(f"{order}h", head[70:72])[0]
+        pixdim, offset = struct.unpack(f"{order}8f", head[76:108]), int(struct.unpack(f"{order}f", head[108:112])[0])
+        slope = struct.unpack(f"{order}2f", head[112:120])
+        sform, rows = struct.unpack(f"{order}h", head[254:256])[0], struct.unpack(f"{order}12f", head[280:328])
+    if code in _COLOURS:
+        refuse_colour(path, _COLOURS[code])
+    if code not in _DTYPES or not 1 <= dim[0] <= 7 or any(d < 1 for d in dim[1 : dim[0] + 1]):
+        raise DataError(
+            f"its header is not sound (data type {code}, dimensions {dim}).", where=path.name, cure="Export it again."
+        )
+    shape = dim[1 : dim[0] + 1]
+    while len(shape) > 3 and shape[-1] == 1:
+        shape = shape[:-1]
+    affine = np.array(rows, dtype=float).reshape(3, 4) if sform > 0 and len(shape) == 3 else None
+    return NiftiHeader(shape, tuple(pixdim[1 : min(len(shape), 3) + 1]), np.dtype(order + _DTYPES[code]), offset, slope, affine)
+
+
+def read_voxels(path: Path) -> tuple[NiftiHeader, np.ndarray]:
+    """Header and scaled voxels, axes (k, j, i), without ITK: for the sheared files that ITK refuses."""
+    content = b"".join(_content(path))
+    header = read_header(content, path)
+    count = int(np.prod(header.shape))
+    require_length(len(content), header.offset + count * header.dtype.itemsize, path)
+    voxels = np.frombuffer(content, header.dtype, count, header.offset).reshape(header.shape[::-1])
+    slope, intercept = header.scale
+    if (slope in (0.0, 1.0) and intercept == 0.0) or not np.isfinite(slope):
+        return header, voxels.astype(header.dtype.newbyteorder("="))
+    return header, (voxels * slope + intercept).astype(np.float32)
+
+
+def _content(path: Path) -> Iterator[bytes]:
+    if suffix_of(path) == ".nii.gz":
+        yield from gunzipped(path)
+        return
+    with open(path, "rb") as stream:
+        while block := stream.read(1 << 20):
+            yield block
+
+
+def _read_through(blocks: Iterator[bytes], header: NiftiHeader) -> tuple[int, int]:
+    """Total length in bytes and the number of voxels that are NaN or infinite."""
+    length, nonfinite, rest, skip = 0, 0, b"", header.offset
+    for block in blocks:
+        length += len(block)
+        if header.dtype.kind != "f":
+            continue
+        data = rest + block[skip:]
+        skip = max(0, skip - len(block))
+        whole = len(data) - len(data) % header.dtype.itemsize
+        nonfinite += int(np.count_nonzero(~np.isfinite(np.frombuffer(data[:whole], header.dtype))))
+        rest = data[whole:]
+    return length, nonfinite

@@ -1,0 +1,328 @@
+"""Rounds until nothing changes: train, then label every case stage by stage; stop at any moment, continue with the same command.
+
+The unit of work is (round, stage, case). It is done when the journal has its row and its files still have the content they had then; it is
+redone or kept, never half. A case that cannot be used is set aside and named; the others go on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import logging
+import platform
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from . import __version__
+from .dedicated.fingerprint import fingerprint_of
+from .dedicated.plan import Plan, read_plan, write_plan
+from .dedicated.planning import make_plan
+from .device import Device
+from .errors import DataError, ProjectError, ResourceError, SAM2IterativeError, Stopped
+from .files import require_space
+from .guidance.convergence import Verdict, judge
+from .messages import (
+    CaseSetAside,
+    Progress,
+    Reporter,
+    RoundFinished,
+    RunFailed,
+    RunFinished,
+    RunStarted,
+    StageFinished,
+    StageStarted,
+)
+from .methods import load_method
+from .methods.method import Method, RunContext
+from .metrics import score_case, summarise
+from .project import Case, Project
+from .settings import to_table
+from .volumes import read_label_map
+
+log = logging.getLogger(__name__)
+
+TRAINING = "training"
+_SPACE_PER_VOXEL = 12
+"""Bytes of artefacts per voxel and round: a generous bound, probabilities compress well."""
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """How a run ended: the last finished round (None: not even round 0), and whether and why it may end there."""
+
+    last_round: int | None
+    verdict: Verdict
+
+
+class Iteration:
+    """The rounds of one project.
+
+    Args:
+        report: receives every message.
+        stop_asked: asked at every safe point.
+    """
+
+    def __init__(
+        self,
+        project: Project,
+        device: Device,
+        report: Reporter,
+        stop_asked: Callable[[], bool] = lambda: False,
+    ) -> None:
+        project.require_writable()
+        self.project = project
+        self.device = device
+        self.report = report
+        self.stop_asked = stop_asked
+        self._pace = _Pace()
+
+    def run(self, rounds: int, *, until_converged: bool = False) -> RunResult:
+        """Do up to ``rounds`` further rounds; the first ever includes round 0, the training on the labelled cases alone.
+
+        Args:
+            rounds: how many, at least 1.
+            until_converged: stop earlier when the pseudo-labels stand still, and never go past ``rounds.maximum``.
+
+        Raises:
+            Stopped: ``stop_asked`` said so; everything finished is kept.
+            DataError: nothing to learn from.
+            ResourceError: disk or memory does not suffice.
+        """
+        self._require_ready()
+        run = RunContext(self.project, self.plan(), self.device, self.report, self.stop_asked)
+        method = load_method(self.project.settings.method)(run)
+        finished = self.project.journal.rounds()
+        first = max(finished, default=-1) + 1
+        last = first + rounds - (0 if first == 0 else 1)
+        self.report(RunStarted(rounds, len(self._cases_to_label()), self.device.sentence, first))
+        self._pace.start(rounds_left=last - first + 1)
+        verdict = self.verdict()
+        done = first - 1
+        for round in range(first, last + 1):
+            if until_converged and round > 0 and verdict.finished:
+                break
+            self._one_round(method, round)
+            done, verdict = round, self.verdict()
+        reason = verdict.reason if verdict.finished and until_converged else f"round {done} is done; {verdict.reason}"
+        self.report(RunFinished(done + 1, verdict.converged, reason))
+        return RunResult(done if done >= 0 else None, verdict)
+
+    def verdict(self) -> Verdict:
+        """Whether the finished rounds have converged (method (j))."""
+        rounds = self.project.journal.rounds()
+        stability = [numbers["stability"] for numbers in rounds.values() if numbers.get("stability") is not None]
+        return judge(stability, max(rounds, default=0), self.project.settings.rounds)
+
+    def plan(self) -> Plan:
+        """The plan of ``plan.toml``, made from the data if there is none."""
+        if not self.project.plan_path.is_file():
+            write_plan(self.project.plan_path, self._planned())
+        return read_plan(self.project.plan_path)
+
+    def _planned(self) -> Plan:
+        fingerprints = []
+        for case in self._usable("labelled", "unlabelled"):
+            with self._setting_aside(case):
+                volume = self.project.read_case_image(case)
+                classes = self.project.read_case_label(case).classes(self.project.values) if case.role == "labelled" else None
+                fingerprints.append(fingerprint_of(volume.array, volume.geometry, classes))
+        settings = self.project.settings
+        return make_plan(fingerprints, len(self.project.values), settings.dedicated, self.device, self.project.label_names)
+
+    def _require_ready(self) -> None:
+        if not self.project.values:
+            raise DataError("the project has no labels.", cure="Import a labelled case, or name the labels in project.toml.")
+        if not self._usable("labelled"):
+            raise DataError("no labelled case is usable.", cure="Import at least one case with its label map.")
+        if not self._cases_to_label():
+            raise DataError("there is no case to label.", cure="Import images without label maps.")
+        voxels = sum(int(np.prod(self.project.read_case_image(case).geometry.size)) for case in self._cases_to_label())
+        require_space(self.project.folder, _SPACE_PER_VOXEL * voxels)
+
+    def _usable(self, *roles: Any) -> tuple[Case, ...]:
+        return self.project.cases(*roles, usable=True)
+
+    def _cases_to_label(self) -> tuple[Case, ...]:
+        """Unlabelled cases, and validation cases, whose label maps the rounds never see."""
+        return self._usable("unlabelled", "validation")
+
+    # One round
+
+    def _one_round(self, method: Method, round: int) -> None:
+        began = time.monotonic()
+        self._unit(
+            round, TRAINING, None, 0, 1, lambda: (list(method.train(round, self._fraction(round, TRAINING))), {})
+        )
+        for stage in method.stages:
+            self._stage(method, round, stage)
+        numbers = self._round_numbers(method, round) | {"seconds": time.monotonic() - began}
+        self.project.journal.finish_round(round, numbers)
+        self.report(RoundFinished(round, numbers))
+        self._pace.round_finished()
+        self._clear(method, round - 1)
+
+    def _stage(self, method: Method, round: int, stage: str) -> None:
+        cases = self._cases_to_label()
+        waiting = [case for case in cases if not self.project.journal.unit_done(round, stage, case.id)]
+        if not waiting:
+            return
+        method.begin_stage(round, stage)
+        try:
+            for done, case in enumerate(waiting, len(cases) - len(waiting)):
+                with self._setting_aside(case):
+                    self._unit(round, stage, case, done, len(cases), lambda case=case: self._processed(method, round, stage, case))
+                self._pace.unit_finished()
+                self.report(Progress(round, stage, (done + 1) / len(cases), self._pace.seconds_left()))
+        finally:
+            method.end_stage()
+
+    def _processed(self, method: Method, round: int, stage: str, case: Case) -> tuple[list[Any], dict[str, float | None]]:
+        outcome = method.process(round, stage, case)
+        return list(outcome.files), dict(outcome.numbers)
+
+    def _unit(self, round: int, stage: str, case: Case | None, done: int, total: int, work: Callable[[], tuple[Any, Any]]) -> None:
+        """Do one unit unless the journal has it."""
+        name = case.id if case else ""
+        if self.project.journal.unit_done(round, stage, name):
+            return
+        if self.stop_asked():
+            raise Stopped
+        self.report(StageStarted(round, stage, case.id if case else None, done, total))
+        began = time.monotonic()
+        files, numbers = work()
+        seconds = time.monotonic() - began
+        if numbers:
+            self.project.journal.record(round, name, numbers)
+        self.project.journal.finish_unit(round, stage, name, files, seconds)
+        self.report(StageFinished(round, stage, case.id if case else None, seconds))
+
+    def _fraction(self, round: int, stage: str) -> Callable[[float, str], None]:
+        def tell(fraction: float, text: str) -> None:
+            self.report(Progress(round, stage, fraction, self._pace.seconds_left(), text))
+
+        return tell
+
+    @contextmanager
+    def _setting_aside(self, case: Case) -> Iterator[None]:
+        """Name and leave out a case whose data cannot be used; other errors are faults of the run and go up."""
+        try:
+            yield
+        except DataError as error:
+            reason = error.sentence
+        except ProjectError as error:
+            if error.where != case.id:
+                raise
+            reason = error.sentence
+        else:
+            return
+        self.project.set_aside(case, reason)
+        self.report(CaseSetAside(case.id, reason))
+
+    # Numbers
+
+    def _round_numbers(self, method: Method, round: int) -> dict[str, Any]:
+        names = ("uncertainty", "agreement", "stability", "key_frames", "abstained_classes")
+        cases = self._usable("unlabelled")
+        table: dict[str, Any] = {name: self._mean(round, cases, name) for name in names}
+        table["cases"] = len(cases)
+        table["decided_cases"] = len({d.case for d in method.run.review.decisions()})
+        table["validation"] = self._validation(method, round)
+        table["provenance"] = provenance(method.run)
+        return table
+
+    def _mean(self, round: int, cases: tuple[Case, ...], name: str) -> float | None:
+        values = [self.project.journal.numbers(round, case.id).get(name) for case in cases]
+        known = [value for value in values if value is not None]
+        return float(np.mean(known)) if known else None
+
+    def _validation(self, method: Method, round: int) -> dict[str, Any]:
+        """Scores of the validation cases, whose label maps nothing but this looks at."""
+        cases = self._usable("validation")
+        table: dict[str, Any] = {}
+        for name, file in method.scored.items() if cases else ():
+            scores = {}
+            for case in cases:
+                reference = self.project.read_case_label(case)
+                found = read_label_map(self.project.artefact(round, case, file), trusted=True)
+                scores[case.id] = score_case(found.array, reference.array, reference.geometry.spacing, self.project.values)
+            summary = summarise(scores)
+            table[name] = {key: summary[key] for key in ("dice", "hd95_mm", "missed")}
+        return table
+
+    def _clear(self, method: Method, round: int) -> None:
+        """Delete what no later round reads, so that the folder does not grow without bound."""
+        if round < 0:
+            return
+        for case in self.project.cases():
+            for pattern in method.no_longer_needed(round):
+                for path in sorted(self.project.artefact(round, case, ".").glob(pattern)):
+                    path.unlink(missing_ok=True)
+
+
+class _Pace:
+    """How long the rest will take, from what is done: plain proportion over rounds and units."""
+
+    def __init__(self) -> None:
+        self._began = time.monotonic()
+        self._rounds_left = 0
+        self._round_seconds: list[float] = []
+        self._units = 0
+
+    def start(self, rounds_left: int) -> None:
+        self._began = time.monotonic()
+        self._rounds_left = rounds_left
+
+    def round_finished(self) -> None:
+        now = time.monotonic()
+        self._round_seconds.append(now - self._began - sum(self._round_seconds))
+        self._rounds_left -= 1
+
+    def unit_finished(self) -> None:
+        self._units += 1
+
+    def seconds_left(self) -> float | None:
+        """None until a round is done."""
+        if not self._round_seconds:
+            return None
+        since = time.monotonic() - self._began - sum(self._round_seconds)
+        return max(0.0, self._rounds_left * self._round_seconds[-1] - since)
+
+
+def provenance(run: RunContext) -> dict[str, Any]:
+    """What made a result: versions, settings, plan, seed, device; no paths, no names."""
+    settings = json.dumps(to_table(run.settings), sort_keys=True)
+    packages = ("torch", "sam2", "monai", "numpy", "SimpleITK")
+    return {
+        "sam2_iterative": __version__,
+        "python": platform.python_version(),
+        "packages": {name: importlib.metadata.version(name) for name in packages},
+        "settings_sha256": hashlib.sha256(settings.encode()).hexdigest(),
+        "plan_sha256": run.plan.digest,
+        "weights": run.settings.foundation.weights,
+        "seed": run.settings.seed,
+        "device": run.device.sentence,
+    }
+
+
+def run_safely(action: Callable[[], RunResult], report: Reporter) -> RunResult | None:
+    """Run, and turn what goes wrong into messages: a stop is no error, ours are told in their own sentence, faults go to the log too.
+
+    Returns:
+        None where the run stopped or failed.
+    """
+    try:
+        return action()
+    except Stopped:
+        report(RunFinished(0, False, "stopped; the same command continues."))
+    except SAM2IterativeError as error:
+        report(RunFailed(error.sentence, type(error).__name__))
+    except MemoryError:
+        failure = ResourceError("the memory of this computer does not suffice.", cure="Close other programs, or use fewer cases.")
+        report(RunFailed(failure.sentence, "ResourceError"))
+    return None

@@ -1,0 +1,344 @@
+"""IFDL, Iterative Foundation-Dedicated Learning (Yin et al., MICCAI 2025, doi 10.1007/978-3-032-04984-1_25).
+
+A U-Net learns from the few labels and marks the rest; its history over the rounds gives an uncertainty; the surest slices become key
+frames whose prompts drive SAM2 through the volume, a memory bank grouped by meaning bringing in the labelled cases; SAM2's answer and the
+history become a pseudo-label, from which the next round learns. Letters (a) to (j) in comments are the steps of the method's
+specification; the paper leaves most formulas open.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy import ndimage
+
+from ..dedicated.networks import Weights
+from ..dedicated.prediction import Predictor
+from ..dedicated.training import PseudoLabelObjective, Task, train
+from ..dedicated.weights import load_weights, save_weights
+from ..files import write_text
+from ..foundation.checkpoints import load_foundation
+from ..foundation.features import FeatureCache, VolumeFeatures, Window
+from ..foundation.memory_bank import Entry
+from ..foundation.propagation import Guidance, Propagator, allowed_slices, axial_positions, classes_per_slice
+from ..guidance.convergence import label_stability
+from ..guidance.key_frames import PromptRecord, select_key_frames, slice_dice, slice_quality
+from ..guidance.prompts import Prompt, make_prompt, reviewed_prompt
+from ..guidance.pseudo_label import fuse
+from ..guidance.uncertainty import uncertainty, update_history
+from ..project import Case, load_arrays, load_probabilities, save_arrays, save_probabilities
+from ..review import PROPOSAL
+from ..volumes import LabelMap, Volume, read_label_map, write_label_map, write_volume
+from .method import FractionDone, Method, Outcome, RunContext
+from .training_set import AGREEMENT, WEIGHTS, training_cases
+from .working_grid import WorkingGrid
+
+COARSE, PROPAGATED, UNCERTAINTY, PROMPTS = "coarse.nii.gz", "propagated.nii.gz", "uncertainty.nii.gz", "prompts.json"
+_PROBABILITIES, _HISTORY, _ANSWER, _RECORD = "probabilities.npz", "history.npz", "foundation.npz", "prompt_record.npz"
+_SUPPORT_CASES = 16
+"""Labelled cases whose slices enter the memory bank; more add cost, hardly anything new."""
+
+
+@dataclass
+class _Loaded:
+    """What a stage keeps in memory while it goes over the cases."""
+
+    predictors: Sequence[Predictor] = ()
+    propagator: Propagator | None = None
+    support: Sequence[Entry] = ()
+
+
+class IFDL(Method):
+    """See the module's text."""
+
+    stages = ("coarse", "propagation", "pseudo_label")
+    scored = {"coarse": COARSE, "propagated": PROPAGATED, "pseudo_label": PROPOSAL}
+
+    def __init__(self, run: RunContext) -> None:
+        super().__init__(run)
+        self._loaded = _Loaded()
+        self._features: FeatureCache | None = None
+
+    # (a), (i): the dedicated network
+
+    def train(self, round: int, progress: FractionDone) -> Sequence[Path]:
+        """Train f_t from f_{t-1} (round 0: from random weights, on the labelled cases alone)."""
+        run = self.run
+        start = None if round == 0 else load_weights(weights_path(run, round - 1))[0]
+        unfinished = run.project.models_folder / f"round_{round}_unfinished.safetensors"
+        task = Task(
+            plan=run.plan,
+            cases=training_cases(run, round),
+            device=run.device,
+            seed=run.settings.seed + 1000 * round,
+            start=start,
+            objective=PseudoLabelObjective(run.settings.rounds.unlabelled_weight),
+            checkpoint=unfinished,
+        )
+        labelled = sum(case.labelled for case in task.cases)
+        text = f"{labelled} labelled, {len(task.cases) - labelled} pseudo-labelled cases"
+        result = train(task, stop=run.stop_asked, progress=lambda done, loss, _: progress(done, f"{text}, loss {loss:.3f}"))
+        notes = {"kind": "network", "round": round, "plan": run.plan.digest, "precision": result.precision}
+        files = [weights_path(run, round)]
+        save_weights(files[0], result.weights, notes)
+        if round == 0:
+            for index, snapshot in enumerate(result.snapshots):
+                files.append(run.project.models_folder / f"round_0_snapshot_{index}.safetensors")
+                save_weights(files[-1], snapshot, notes)
+        unfinished.unlink(missing_ok=True)
+        return files
+
+    def begin_stage(self, round: int, stage: str) -> None:
+        """Load the round's networks, or SAM2 and the labelled cases' memories."""
+        if stage == "coarse":
+            self._loaded.predictors = self._round_predictors(round)
+        elif stage == "propagation":
+            self._load_foundation()
+
+    def end_stage(self) -> None:
+        """Let go of networks; the feature cache stays for the next round."""
+        self._loaded = _Loaded()
+
+    def process(self, round: int, stage: str, case: Case) -> Outcome:
+        """See ``stages``."""
+        action = {"coarse": self._coarse, "propagation": self._propagate, "pseudo_label": self._pseudo_label}[stage]
+        return action(round, case)
+
+    def no_longer_needed(self, round: int) -> Sequence[str]:
+        """A round's probabilities serve the round after it only."""
+        return ("*.npz",)
+
+    # (a), (b): coarse mask, history, uncertainty
+
+    def _coarse(self, round: int, case: Case) -> Outcome:
+        volume = self.run.project.read_case_image(case)
+        stop = self.run.stop_asked
+        network, *snapshots = [p.predict(volume.array, volume.geometry, stop=stop) for p in self._loaded.predictors]
+        if round == 0:
+            before = now = snapshots[0]
+            answer = None
+        else:
+            before = load_probabilities(self._path(round - 1, case, _HISTORY))
+            now = update_history(before, network, self.run.settings.uncertainty.momentum)
+            answer = self._previous_answer(round, case)
+        doubt = uncertainty(network, before, now, answer)
+        save_probabilities(self._path(round, case, _PROBABILITIES), network)
+        save_probabilities(self._path(round, case, _HISTORY), now)
+        self._write_classes(round, case, COARSE, network.argmax(0), volume)
+        write_volume(self._path(round, case, UNCERTAINTY), Volume(doubt.map.astype(np.float32), volume.geometry))
+        return self._outcome(
+            round, case, (_PROBABILITIES, _HISTORY, COARSE, UNCERTAINTY), {"uncertainty": _near_mask(doubt.map, now.argmax(0) > 0)}
+        )
+
+    def _round_predictors(self, round: int) -> list[Predictor]:
+        """f_t, and in round 0 the snapshots whose mean is the first history."""
+        run = self.run
+        networks: list[Sequence[Weights]] = [[load_weights(weights_path(run, round))[0]]]
+        if round == 0:
+            snapshots = sorted(run.project.models_folder.glob("round_0_snapshot_*.safetensors"))
+            networks.append([load_weights(path)[0] for path in snapshots])
+        return [Predictor(run.plan, weights, run.device) for weights in networks]
+
+    def _previous_answer(self, round: int, case: Case) -> np.ndarray | None:
+        path = self._path(round - 1, case, _ANSWER)
+        return load_probabilities(path) if path.is_file() else None
+
+    # (c)-(g): key frames, prompts, memories, propagation
+
+    def _propagate(self, round: int, case: Case) -> Outcome:
+        run, volume = self.run, self.run.project.read_case_image(case)
+        grid = WorkingGrid(volume.geometry, run.plan.orientation)
+        history = grid.turned(load_probabilities(self._path(round, case, _HISTORY)))
+        doubt = grid.turned(self._read_uncertainty(round, case))
+        record = self._record(round, case, history.shape)
+        prompts = self._prompts(round, case, grid, history, doubt, record)
+        answer, abstained = self._answer(volume, grid, history, prompts)
+        files = [PROMPTS, _RECORD]
+        write_text(self._path(round, case, PROMPTS), _prompts_text(prompts, grid, run.project.values))
+        labels = history.argmax(0)
+        if answer is not None:
+            network = grid.turned(load_probabilities(self._path(round, case, _PROBABILITIES))).argmax(0)
+            agreed = slice_dice(answer.argmax(0), network, run.class_count)
+            record = record.updated(agreed, {c: [p.slice_index for p in found] for c, found in prompts.items()})
+            save_probabilities(self._path(round, case, _ANSWER), grid.turned_back(answer))
+            files.append(_ANSWER)
+            labels = np.where(np.isin(labels, list(abstained)), labels, answer.argmax(0)) if abstained else answer.argmax(0)
+        self._write_classes(round, case, PROPAGATED, grid.turned_back(labels), volume)
+        save_arrays(
+            self._path(round, case, _RECORD), {"mean": record.mean, "count": record.count, "abstained": np.array(sorted(abstained))}
+        )
+        counts = {"key_frames": float(sum(len(p) for p in prompts.values())), "abstained_classes": float(len(abstained))}
+        return self._outcome(round, case, (*files, PROPAGATED), counts)
+
+    def _prompts(
+        self, round: int, case: Case, grid: WorkingGrid, history: np.ndarray, doubt: np.ndarray, record: PromptRecord
+    ) -> dict[int, list[Prompt]]:
+        """Key frames by quality, and every slice that a person decided, with exactly the person's mask."""
+        settings = self.run.settings
+        stability = None
+        if round > 0:
+            before = grid.turned(load_probabilities(self._path(round - 1, case, _HISTORY))).argmax(0)
+            stability = slice_dice(history.argmax(0), before, self.run.class_count)
+        quality = slice_quality(history, doubt, settings.key_frames, reliability=record.reliability, stability=stability)
+        frames = select_key_frames(quality, history.argmax(0), settings.key_frames)
+        prompts: dict[int, list[Prompt]] = {}
+        for c, slices in frames.items():
+            made = (make_prompt(history, doubt, z, c, settings.prompts, margin=settings.key_frames.margin) for z in slices)
+            prompts[c] = [prompt for prompt in made if prompt is not None]
+        for c, reviewed in self._reviewed_prompts(case, grid).items():
+            decided = {prompt.slice_index for prompt in reviewed}
+            prompts[c] = [*reviewed, *(p for p in prompts.get(c, []) if p.slice_index not in decided)]
+        return {c: found for c, found in prompts.items() if found}
+
+    def _reviewed_prompts(self, case: Case, grid: WorkingGrid) -> dict[int, list[Prompt]]:
+        said = self.run.review.training_labels(case) if case.role == "unlabelled" else None
+        if said is None or said.rejected:
+            return {}
+        labels, reviewed = grid.turned(said.labels.array), grid.turned(said.reviewed)
+        found: dict[int, list[Prompt]] = {}
+        for c, value in enumerate(self.run.project.values, 1):
+            shown = np.flatnonzero(reviewed.all((1, 2)) & (labels == value).any((1, 2)))
+            found[c] = [reviewed_prompt(labels[z] == value, int(z), c) for z in shown]
+        return {c: prompts for c, prompts in found.items() if prompts}
+
+    def _answer(
+        self, volume: Volume, grid: WorkingGrid, history: np.ndarray, prompts: Mapping[int, Sequence[Prompt]]
+    ) -> tuple[np.ndarray | None, frozenset[int]]:
+        """SAM2's probabilities (C+1, k, j, i) in the working orientation, and the classes that it said nothing about."""
+        propagator, labels = self._loaded.propagator, history.argmax(0)
+        assert propagator is not None  # loaded by begin_stage
+        if not prompts and not self._loaded.support:
+            return None, frozenset(range(1, self.run.class_count + 1))
+        guidance = Guidance(
+            self.run.class_count, prompts, allowed_slices(history), axial_positions(labels > 0), classes_per_slice(labels)
+        )
+        features = self._encoded(grid.turned(volume.array), labels > 0)
+        result = propagator.propagate(features, guidance, self._loaded.support)
+        return result.probabilities(), result.abstained
+
+    def _load_foundation(self) -> None:
+        run = self.run
+        if self._features is None:
+            self._features = FeatureCache(load_foundation(run.settings.foundation.weights, run.device), run.device)
+        propagator = Propagator(
+            self._features.foundation.model, run.device, run.settings.memory, run.settings.foundation.decay, run.check_stop
+        )
+        self._loaded.propagator = propagator
+        self._loaded.support = self._support(propagator) if run.settings.memory.mode != "G0" else ()
+
+    def _support(self, propagator: Propagator) -> list[Entry]:
+        """Memories of the cases that people labelled or decided as a whole; never of a machine's labels."""
+        run, entries, used = self.run, [], 0
+        for case in run.project.cases("labelled", "unlabelled", usable=True):
+            said = run.review.training_labels(case)
+            if said is None or said.rejected or not said.complete or used == _SUPPORT_CASES:
+                continue
+            run.check_stop()
+            volume = run.project.read_case_image(case)
+            grid = WorkingGrid(volume.geometry, run.plan.orientation)
+            labels = grid.turned(said.labels.classes(run.project.values))
+            features = self._encoded(grid.turned(volume.array), labels > 0)
+            entries += propagator.support_entries(case.id, features, labels, run.class_count)
+            used += 1
+        return entries
+
+    def _encoded(self, array: np.ndarray, foreground: np.ndarray) -> VolumeFeatures:
+        assert self._features is not None  # loaded by begin_stage
+        return self._features.get(array, Window.around(foreground))
+
+    # (h): pseudo-label
+
+    def _pseudo_label(self, round: int, case: Case) -> Outcome:
+        run, volume = self.run, self.run.project.read_case_image(case)
+        history = load_probabilities(self._path(round, case, _HISTORY))
+        abstained = load_arrays(self._path(round, case, _RECORD))["abstained"].tolist()
+        answer = self._path(round, case, _ANSWER)
+        fused = fuse(
+            load_probabilities(answer) if answer.is_file() else None,
+            history,
+            run.settings.pseudo_label,
+            run.plan.single_component,
+            abstained=abstained,
+        )
+        values = LabelMap.of_classes(fused.labels, run.project.values, volume.geometry).array
+        weights = fused.weights
+        said = run.review.training_labels(case) if case.role == "unlabelled" else None
+        if said is not None:
+            values, weights = said.over(values, weights)
+        write_label_map(self._path(round, case, PROPOSAL), LabelMap(values, volume.geometry))
+        save_arrays(self._path(round, case, WEIGHTS), {"weights": np.rint(weights * 255).astype(np.uint8)})
+        numbers: dict[str, float | None] = {AGREEMENT: fused.agreement}
+        if round > 0:
+            before = read_label_map(self._path(round - 1, case, PROPOSAL), trusted=True)
+            numbers["stability"] = label_stability(
+                LabelMap(values, volume.geometry).classes(run.project.values), before.classes(run.project.values), run.class_count
+            )
+        return self._outcome(round, case, (PROPOSAL, WEIGHTS), numbers)
+
+    # Files
+
+    def _path(self, round: int, case: Case, name: str) -> Path:
+        return self.run.project.artefact(round, case, name)
+
+    def _outcome(self, round: int, case: Case, names: Sequence[str], numbers: Mapping[str, float | None]) -> Outcome:
+        return Outcome([self._path(round, case, name) for name in names], numbers)
+
+    def _write_classes(self, round: int, case: Case, name: str, classes: np.ndarray, volume: Volume) -> None:
+        write_label_map(self._path(round, case, name), LabelMap.of_classes(classes, self.run.project.values, volume.geometry))
+
+    def _read_uncertainty(self, round: int, case: Case) -> np.ndarray:
+        from ..volumes import read_volume
+
+        return read_volume(self._path(round, case, UNCERTAINTY), trusted=True).array.astype(np.float32)
+
+    def _record(self, round: int, case: Case, shape: tuple[int, ...]) -> PromptRecord:
+        path = self._path(round - 1, case, _RECORD)
+        if round == 0 or not path.is_file():
+            return PromptRecord.empty(shape[0] - 1, shape[1])
+        arrays = load_arrays(path)
+        return PromptRecord(arrays["mean"], arrays["count"])
+
+
+METHOD = IFDL
+
+
+def weights_path(run: RunContext, round: int) -> Path:
+    """Where the network of a round lies."""
+    return run.project.models_folder / f"round_{round}.safetensors"
+
+
+def _near_mask(doubt: np.ndarray, mask: np.ndarray, margin: int = 3) -> float:
+    """Mean uncertainty of a case in and within ``margin`` pixels of its structures: what the review queue is ordered by.
+
+    The whole volume's mean would only tell how much background there is. Without any structure the largest value counts.
+    """
+    near = ndimage.binary_dilation(mask, ndimage.generate_binary_structure(3, 1), iterations=margin)
+    return float(doubt[near].mean()) if near.any() else float(doubt.max(initial=0.0))
+
+
+def _prompts_text(prompts: Mapping[int, Sequence[Prompt]], grid: WorkingGrid, values: Sequence[int]) -> str:
+    """Prompts as JSON for people's eyes: RAS mm, label values; "slice" is the index in the case's working orientation."""
+    table: list[dict[str, Any]] = []
+    for c, found in sorted(prompts.items()):
+        for prompt in found:
+            table.append({"label": values[c - 1], "slice": prompt.slice_index, "reviewed": prompt.mask is not None, **_points(prompt, grid)})
+    return json.dumps({"coordinates": "RAS mm", "prompts": table}, indent=1, sort_keys=True)
+
+
+def _points(prompt: Prompt, grid: WorkingGrid) -> dict[str, Any]:
+    z = prompt.slice_index
+    corners: list[list[float]] = []
+    if prompt.box is not None:
+        j0, i0, j1, i1 = (edge - 0.5 for edge in prompt.box)
+        corners = [[z, j0, i0], [z, j0, i1], [z, j1, i1], [z, j1, i0]]
+    groups = {
+        "box": corners,
+        "positive": [[z, *point] for point in prompt.positive_points.tolist()],
+        "negative": [[z, *point] for point in prompt.negative_points.tolist()],
+    }
+    return {name: np.round(grid.ras_of(np.array(found)), 3).tolist() if found else [] for name, found in groups.items()}

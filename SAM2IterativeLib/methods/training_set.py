@@ -1,0 +1,81 @@
+"""What a round learns from: labelled cases, what reviewers decided, and the best pseudo-labels of the round before (methods (h), (i))."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..dedicated.cases import TrainingCase, prepare_image, prepare_labels
+from ..files import atomic_write
+from ..guidance.pseudo_label import choose_training_volumes
+from ..project import Case, load_arrays
+from ..review import PROPOSAL, TrainingLabels
+from ..volumes import Volume, read_label_map
+from .method import RunContext
+
+WEIGHTS = "weights.npz"
+AGREEMENT = "agreement"
+
+
+def training_cases(run: RunContext, round: int) -> list[TrainingCase]:
+    """The cases that the network of ``round`` is trained on.
+
+    What a person vouches for as a whole counts as labelled, with weight 1; what was rejected is left out; of the other unlabelled cases
+    those whose pseudo-labels of the round before agree best with the network, as many as the round's share allows.
+    """
+    cases: list[TrainingCase] = []
+    open_cases: dict[str, tuple[Case, TrainingLabels | None]] = {}
+    review = run.review
+    for case in run.project.cases("labelled", "unlabelled", usable=True):
+        run.check_stop()
+        said = review.training_labels(case)
+        if said is not None and said.rejected:
+            continue
+        if said is not None and said.complete:
+            cases.append(_prepared(run, case, said.labels.array, None, labelled=True))
+        elif case.role == "unlabelled":
+            open_cases[case.id] = case, said
+    if round > 0:
+        for name in chosen_volumes(run, round, list(open_cases)):
+            cases.append(_pseudo_labelled(run, round - 1, *open_cases[name]))
+    return cases
+
+
+def chosen_volumes(run: RunContext, round: int, names: list[str]) -> tuple[str, ...]:
+    """Of these cases the ones whose pseudo-labels of the round before are learned from, best agreement first."""
+    journal = run.project.journal
+    agreements = {
+        name: value for name in names if (value := journal.numbers(round - 1, name).get(AGREEMENT)) is not None
+    }
+    shares = run.settings.rounds.shares
+    return choose_training_volumes(agreements, shares[min(round, len(shares)) - 1])
+
+
+def _pseudo_labelled(run: RunContext, round: int, case: Case, said: TrainingLabels | None) -> TrainingCase:
+    labels = read_label_map(run.project.artefact(round, case, PROPOSAL), trusted=True).array
+    weights = load_arrays(run.project.artefact(round, case, WEIGHTS))["weights"].astype(np.float32) / 255
+    if said is not None:
+        labels, weights = said.over(labels, weights)
+    return _prepared(run, case, labels, weights, labelled=False)
+
+
+def _prepared(run: RunContext, case: Case, values: np.ndarray, weights: np.ndarray | None, *, labelled: bool) -> TrainingCase:
+    """``values`` are label values (k, j, i) on the case's own grid."""
+    volume = run.project.read_case_image(case)
+    classes = np.zeros(values.shape, np.uint8)
+    for index, value in enumerate(run.project.values, 1):
+        classes[values == value] = index
+    labels, planned = prepare_labels(classes, volume.geometry, run.plan, weights)
+    return TrainingCase(case.id, prepared_image(run, case, volume), labels, planned, labelled)
+
+
+def prepared_image(run: RunContext, case: Case, volume: Volume) -> np.ndarray:
+    """The image on the plan's grid, (channels, k, j, i) float32, memory-mapped from the project's cache.
+
+    The cache's key is the image's and the plan's content, so nothing stale is ever found; it may be deleted at any time.
+    """
+    path = run.project.cache_folder / "prepared" / f"{case.image_sha256[:20]}-{run.plan.digest[:12]}.npy"
+    if not path.is_file():
+        with atomic_write(path) as temporary:
+            with open(temporary, "wb") as stream:
+                np.save(stream, prepare_image(volume.array, volume.geometry, run.plan))
+    return np.load(path, mmap_mode="r", allow_pickle=False)

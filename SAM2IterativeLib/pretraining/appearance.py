@@ -1,0 +1,128 @@
+"""How generated anatomy looks: CT-like windows, MR-like contrasts, colour images; noise, blur, bias, coarse pixels.
+
+As in ``anatomy``, ``sample_appearance`` holds the randomness of what belongs to a volume; ``paint`` adds only pixel noise.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+
+from .anatomy import STRUCTURES, uniform
+
+_BACKGROUND, _BODY = 0, STRUCTURES
+_TISSUES = STRUCTURES + 1
+
+
+@dataclass(frozen=True)
+class Appearance:
+    """One row per volume.
+
+    Attributes:
+        means: (B, tissues, 3) mean intensity per tissue and channel; grey volumes have equal channels.
+        textures: (B, tissues) amplitude of each tissue's own texture.
+        clutter: (B,) amplitude of structures that have no label.
+        bias: (B,) amplitude of the slow intensity change; noise: (B,); blur: (B,) pixels; coarse: (B,) pixel size factor.
+        gamma: (B,).
+    """
+
+    means: torch.Tensor
+    textures: torch.Tensor
+    clutter: torch.Tensor
+    bias: torch.Tensor
+    noise: torch.Tensor
+    blur: torch.Tensor
+    coarse: torch.Tensor
+    gamma: torch.Tensor
+
+    def repeated(self, times: int) -> Appearance:
+        """Each row ``times`` times, neighbours together."""
+        return Appearance(*(getattr(self, name).repeat_interleave(times, 0) for name in self.__dataclass_fields__))
+
+
+def sample_appearance(generator: torch.Generator, count: int, colour_share: float = 0.08) -> Appearance:
+    """Draw the look of ``count`` volumes on the generator's device; intensities are about 0..1."""
+    b = count
+    means = uniform(generator, 0.05, 0.95, b, _TISSUES, 1)
+    body = means[:, _BODY : _BODY + 1]
+    contrast = uniform(generator, 0.45, 1.0, b, 1, 1)
+    means = body + contrast * (means - body)
+    colour = (torch.rand(b, generator=generator, device=generator.device) < colour_share)[:, None, None]
+    tint = 0.25 * torch.randn(b, _TISSUES, 3, generator=generator, device=generator.device)
+    means = means + torch.where(colour, tint, torch.zeros_like(tint))
+    return Appearance(
+        means=means,
+        textures=uniform(generator, 0.0, 0.10, b, _TISSUES) * uniform(generator, 0.0, 1.2, b, 1),
+        clutter=uniform(generator, 0.0, 0.4, b) * contrast[:, 0, 0],
+        bias=uniform(generator, 0.0, 0.35, b),
+        noise=uniform(generator, 0.0, 0.12, b),
+        blur=uniform(generator, 0.3, 1.8, b),
+        coarse=uniform(generator, 1.0, 3.5, b),
+        gamma=torch.exp(uniform(generator, -0.4, 0.4, b)),
+    )
+
+
+def paint(labels: torch.Tensor, look: Appearance, generator: torch.Generator) -> torch.Tensor:
+    """Images of label volumes.
+
+    Args:
+        labels: (B, T, h, w) uint8 of ``anatomy.label_volumes``.
+
+    Returns:
+        (B, T, 3, h, w) float32, each volume scaled to mean 0 and deviation 1, clipped to [-4, 4].
+    """
+    b, t, h, w = labels.shape
+    tissue = torch.where(labels == 255, torch.full_like(labels, _BODY), labels).long()
+    rows = torch.arange(b, device=labels.device)[:, None]
+    flat = tissue.flatten(1)
+    clean = look.means[rows, flat].view(b, t, h, w, 3).permute(0, 1, 4, 2, 3)
+    clean = clean + _texture(tissue, look, generator)[:, :, None]
+    image = _blurred(clean.flatten(0, 1), look.blur.repeat_interleave(t)).view_as(clean)
+    image = image * (1 + look.bias[:, None, None, None, None] * _smooth(generator, b, 1, t, h, w, 3)[:, 0, :, None])
+    image = _coarse(image, look, generator)
+    image = (image.clamp(min=0) + 1e-3).pow(look.gamma[:, None, None, None, None])
+    mean = image.mean((1, 2, 3, 4), keepdim=True)
+    deviation = image.std((1, 2, 3, 4), keepdim=True) + 1e-3
+    return ((image - mean) / deviation).clamp(-4, 4)
+
+
+def _smooth(generator: torch.Generator, b: int, c: int, t: int, h: int, w: int, knots: int) -> torch.Tensor:
+    """Smooth random fields (B, c, T, h, w), about unit amplitude."""
+    field = torch.randn(b, c, max(2, knots // 2), knots, knots, generator=generator, device=generator.device)
+    return F.interpolate(field, size=(t, h, w), mode="trilinear", align_corners=True)
+
+
+def _texture(tissue: torch.Tensor, look: Appearance, generator: torch.Generator) -> torch.Tensor:
+    b, t, h, w = tissue.shape
+    fine = _smooth(generator, b, 1, t, h, w, 24)[:, 0]
+    rows = torch.arange(b, device=tissue.device)[:, None]
+    amplitude = look.textures[rows, tissue.flatten(1)].view(b, t, h, w)
+    steps = torch.sign(_smooth(generator, b, 1, t, h, w, 7)[:, 0])
+    outside = ((tissue == _BACKGROUND) | (tissue == _BODY)).float()
+    return amplitude * fine * 2 + look.clutter[:, None, None, None] * 0.5 * steps * outside
+
+
+def _blurred(images: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
+    """Gaussian blur per image: images (n, c, h, w), sigma (n,) pixels."""
+    offsets = torch.arange(-4, 5, device=images.device, dtype=images.dtype)
+    kernel = torch.exp(-0.5 * (offsets[None] / sigma[:, None]) ** 2)
+    kernel = kernel / kernel.sum(-1, keepdim=True)
+    n, c, h, w = images.shape
+    x = images.transpose(0, 1)
+    x = F.conv2d(x, kernel[:, None, None, :], padding=(0, 4), groups=n)
+    x = F.conv2d(x, kernel[:, None, :, None], padding=(4, 0), groups=n)
+    return x.transpose(0, 1)
+
+
+def _coarse(image: torch.Tensor, look: Appearance, generator: torch.Generator) -> torch.Tensor:
+    """Noise added on the scanner's own coarser pixels, then interpolated, as a small field of view looks after resizing."""
+    b, t, c, h, w = image.shape
+    result = []
+    for i in range(b):
+        size = max(24, round(h / float(look.coarse[i])))
+        small = F.interpolate(image[i], size=(size, size), mode="bilinear", align_corners=False, antialias=True)
+        noise = torch.randn(t, 1, size, size, generator=generator, device=generator.device)
+        result.append(F.interpolate(small + float(look.noise[i]) * noise, size=(h, w), mode="bilinear", align_corners=False))
+    return torch.stack(result)

@@ -1,0 +1,184 @@
+"""Train the compact SAM2 on generated volumes: resumable, on a CPU or a GPU."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from ..device import Device
+from ..errors import WeightsError
+from ..files import atomic_write
+from ..foundation.arithmetic import fast_arithmetic
+from ..foundation.sam2_model import CompactArchitecture, SAM2Base, build_compact
+from .exercise_run import exercise_loss
+from .tasks import make_clip, sample_exercise
+
+
+@dataclass(frozen=True)
+class PretrainingPlan:
+    """How long and how.
+
+    Attributes:
+        minutes: training time over all sessions; the curriculum and the learning rate follow the share that has passed.
+        steps: an upper bound on the steps as well, for tests and for exact repetition (0: none).
+        learning_rate: peak; rises over 2 % of the time, falls linearly to a fiftieth over the last 40 %.
+        average: decay of the moving average of the weights, which is what is kept.
+        checkpoint_minutes: a checkpoint is written this often.
+        score_from: share of the time from which the object score is trained.
+    """
+
+    minutes: float = 120.0
+    steps: int = 0
+    seed: int = 0
+    learning_rate: float = 8e-4
+    weight_decay: float = 0.02
+    average: float = 0.998
+    checkpoint_minutes: float = 5.0
+    score_from: float = 0.04
+
+
+@dataclass
+class Progress:
+    """Where a training stands; stored in its checkpoint."""
+
+    step: int = 0
+    seconds: float = 0.0
+
+
+def learning_rate(plan: PretrainingPlan, share: float) -> float:
+    """The learning rate after ``share`` of the time: warm-up, plateau, linear decay."""
+    rise = min(1.0, share / 0.02 + 0.01)
+    fall = 1.0 if share < 0.6 else max(0.02, 1 - (share - 0.6) / 0.4)
+    return plan.learning_rate * rise * fall
+
+
+class Pretraining:
+    """A training run: model, moving average, optimiser, progress.
+
+    Args:
+        checkpoint: file to continue from and to write to.
+    """
+
+    def __init__(
+        self, plan: PretrainingPlan, checkpoint: Path, device: Device, architecture: CompactArchitecture | None = None
+    ) -> None:
+        torch.manual_seed(plan.seed)
+        self.plan = plan
+        self.checkpoint = checkpoint
+        self.device = device
+        self.architecture = architecture or CompactArchitecture()
+        self.model = build_compact(self.architecture).to(device.torch)
+        self.average = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
+        self.optimiser = torch.optim.AdamW(
+            self.model.parameters(), lr=plan.learning_rate, betas=(0.9, 0.98), weight_decay=plan.weight_decay
+        )
+        self.progress = Progress()
+        if checkpoint.exists():
+            self._load()
+
+    def run(self, report: Callable[[Progress, float], None], should_stop: Callable[[], bool] = lambda: False) -> None:
+        """Train until the plan's time or steps are over, or ``should_stop`` says so; a checkpoint is always left.
+
+        Args:
+            report: called after every step with the progress and the loss.
+        """
+        written = time.monotonic()
+        while not self.finished and not should_stop():
+            report(self.progress, self.step())
+            if time.monotonic() - written > 60 * self.plan.checkpoint_minutes:
+                self.save()
+                written = time.monotonic()
+        self.save()
+
+    @property
+    def share(self) -> float:
+        """The share of the plan that is done, 0..1."""
+        share = self.progress.seconds / (60 * self.plan.minutes)
+        if self.plan.steps:
+            share = max(share, self.progress.step / self.plan.steps)
+        return min(1.0, share)
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing is left to do."""
+        return self.share >= 1.0
+
+    def step(self) -> float:
+        """One exercise, one update; returns the loss."""
+        began = time.monotonic()
+        # A fresh generator per step: a resumed run sees the exercises that it would have seen.
+        generator = torch.Generator(self.device.torch).manual_seed(self.plan.seed * 1_000_003 + self.progress.step)
+        exercise = sample_exercise(generator, self.share)
+        with torch.no_grad():
+            clip = make_clip(exercise, generator)
+        for group in self.optimiser.param_groups:
+            group["lr"] = learning_rate(self.plan, self.share)
+        self.model.train()
+        with fast_arithmetic(self.device):
+            loss = exercise_loss(self.model, exercise, clip, generator, train_score=self.share >= self.plan.score_from)
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        if math.isfinite(float(norm)):
+            self.optimiser.step()
+            self._update_average()
+        self.progress.step += 1
+        self.progress.seconds += time.monotonic() - began
+        return float(loss.detach())
+
+    def averaged_model(self) -> SAM2Base:
+        """A copy of the model with the averaged weights, in evaluation mode."""
+        model = build_compact(self.architecture).to(self.device.torch)
+        model.load_state_dict(self.average)
+        return model.eval()
+
+    def save(self) -> None:
+        """Write model, average, optimiser and progress; the old checkpoint stays until the new one is complete."""
+        tensors = {f"model.{k}": v.contiguous() for k, v in self.model.state_dict().items()}
+        tensors |= {f"average.{k}": v.contiguous() for k, v in self.average.items()}
+        tensors |= dict(self._optimiser_tensors())
+        notes = {"plan": asdict(self.plan), "progress": asdict(self.progress), "architecture": asdict(self.architecture)}
+        with atomic_write(self.checkpoint) as file:
+            save_file(tensors, file, metadata={"pretraining": json.dumps(notes)})
+
+    def _optimiser_tensors(self) -> Iterator[tuple[str, torch.Tensor]]:
+        for index, state in self.optimiser.state_dict()["state"].items():
+            for name, value in state.items():
+                yield f"optimiser.{index}.{name}", value.contiguous()
+
+    def _load(self) -> None:
+        with safe_open(self.checkpoint, framework="pt", device=self.device.name) as file:
+            notes = json.loads((file.metadata() or {}).get("pretraining", "{}"))
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+        if notes.get("architecture") != json.loads(json.dumps(asdict(self.architecture))):
+            raise WeightsError(
+                "holds a training of another architecture.", where=self.checkpoint, cure="Choose another checkpoint file."
+            )
+        self.model.load_state_dict(_under(tensors, "model."))
+        self.average = _under(tensors, "average.")
+        saved = self.optimiser.state_dict()
+        for name, value in _under(tensors, "optimiser.").items():
+            index, key = name.split(".", 1)
+            saved["state"].setdefault(int(index), {})[key] = value
+        self.optimiser.load_state_dict(saved)
+        self.progress = Progress(**notes["progress"])
+
+    def _update_average(self) -> None:
+        decay = min(self.plan.average, (1 + self.progress.step) / (10 + self.progress.step))
+        for name, value in self.model.state_dict().items():
+            if value.dtype.is_floating_point:
+                self.average[name].lerp_(value.detach(), 1 - decay)
+            else:
+                self.average[name].copy_(value)
+
+
+def _under(tensors: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}

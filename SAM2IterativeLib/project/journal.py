@@ -1,0 +1,234 @@
+"""What happened in a project: an SQLite file that survives being killed at any moment.
+
+A rollback journal is used, not SQLite's WAL: one row per unit of work gains nothing from WAL, which is unsafe on network shares.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from ..errors import ProjectError, ResourceError
+from ..files import sha256_of
+
+SCHEMA_VERSION = 1
+
+_SCHEMA = """
+CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE cases (
+  position INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, image TEXT NOT NULL, image_sha256 TEXT NOT NULL,
+  label TEXT, label_sha256 TEXT NOT NULL, role TEXT NOT NULL, set_aside TEXT NOT NULL, source TEXT NOT NULL,
+  details TEXT NOT NULL, added_at TEXT NOT NULL);
+CREATE TABLE units (
+  round INTEGER NOT NULL, stage TEXT NOT NULL, "case" TEXT NOT NULL, files TEXT NOT NULL, seconds REAL NOT NULL,
+  finished_at TEXT NOT NULL, PRIMARY KEY (round, stage, "case"));
+CREATE TABLE rounds (round INTEGER PRIMARY KEY, numbers TEXT NOT NULL, finished_at TEXT NOT NULL);
+CREATE TABLE case_numbers (
+  round INTEGER NOT NULL, "case" TEXT NOT NULL, name TEXT NOT NULL, value REAL, PRIMARY KEY (round, "case", name));
+CREATE TABLE decisions (
+  number INTEGER PRIMARY KEY, "case" TEXT NOT NULL, round INTEGER NOT NULL, kind TEXT NOT NULL, reviewer TEXT NOT NULL,
+  comment TEXT NOT NULL, reason TEXT NOT NULL, time TEXT NOT NULL, label_file TEXT NOT NULL, label_sha256 TEXT NOT NULL,
+  segments TEXT NOT NULL, slices TEXT NOT NULL, withdrawn_at TEXT NOT NULL DEFAULT '');
+CREATE TABLE events (number INTEGER PRIMARY KEY, time TEXT NOT NULL, kind TEXT NOT NULL, text TEXT NOT NULL);
+"""
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A finished unit of work: ``files`` maps paths inside the project to their SHA-256; ``case`` is "" for a whole stage."""
+
+    round: int
+    stage: str
+    case: str
+    files: dict[str, str]
+    seconds: float
+    finished_at: str
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something worth remembering: ISO time (UTC), kind, sentence."""
+
+    time: str
+    kind: str
+    text: str
+
+
+class Journal:
+    """The journal of the project at ``folder``; hashes are taken of files below it."""
+
+    def __init__(self, folder: Path, *, read_only: bool = False) -> None:
+        self.folder = folder
+        self.read_only = read_only
+        self._database = _open(folder / "journal.sqlite", read_only)
+        if not read_only:
+            self._create_tables()
+        self._require_known_version()
+
+    def close(self) -> None:
+        """Close the file; harmless when done twice."""
+        self._database.close()
+
+    def read(self, query: str, values: Iterable[Any] = ()) -> list[sqlite3.Row]:
+        """The rows of a query."""
+        with _explained():
+            return self._database.execute(query, tuple(values)).fetchall()
+
+    @contextmanager
+    def writing(self) -> Iterator[sqlite3.Connection]:
+        """One transaction: all of the block's changes, or none.
+
+        Raises:
+            ProjectError: the project was opened read-only, or another process writes for over 20 seconds.
+        """
+        if self.read_only:
+            raise ProjectError("the project is open for reading only.", where=self.folder.name, cure="Open it for writing first.")
+        with _explained():
+            self._database.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._database
+            except BaseException:
+                if self._database.in_transaction:
+                    self._database.execute("ROLLBACK")
+                raise
+            self._database.execute("COMMIT")
+
+    # Units of work
+
+    def unit_done(self, round: int, stage: str, case: str = "") -> bool:
+        """Whether this unit has a row and each of its files still has the content it had then."""
+        unit = self.unit(round, stage, case)
+        return unit is not None and all(
+            (path := self.folder / name).is_file() and sha256_of(path) == digest for name, digest in unit.files.items()
+        )
+
+    def unit(self, round: int, stage: str, case: str = "") -> Unit | None:
+        """A unit's row; None if it was never finished. Files are not checked, see ``unit_done``."""
+        rows = self.read('SELECT * FROM units WHERE round = ? AND stage = ? AND "case" = ?', (round, stage, case))
+        return _unit(rows[0]) if rows else None
+
+    def units(self, round: int | None = None) -> tuple[Unit, ...]:
+        """All finished units (of one round), in the order in which they finished."""
+        rows = self.read("SELECT * FROM units WHERE ? IS NULL OR round = ? ORDER BY rowid", (round, round))
+        return tuple(_unit(row) for row in rows)
+
+    def finish_unit(self, round: int, stage: str, case: str, files: Iterable[Path], seconds: float = 0.0) -> None:
+        """Record a unit as done, with the hashes of the files that it made (absolute paths below the project folder)."""
+        hashes = {path.relative_to(self.folder).as_posix(): sha256_of(path) for path in files}
+        with self.writing() as database:
+            database.execute(
+                "INSERT OR REPLACE INTO units VALUES (?, ?, ?, ?, ?, ?)",
+                (round, stage, case, json.dumps(hashes, sort_keys=True), float(seconds), now()),
+            )
+
+    def redo(self, round: int, stage: str | None = None, case: str | None = None) -> int:
+        """Forget finished units of a round, so that they are done again; returns how many. Files stay until overwritten."""
+        with self.writing() as database:
+            cursor = database.execute(
+                'DELETE FROM units WHERE round = ? AND (? IS NULL OR stage = ?) AND (? IS NULL OR "case" = ?)',
+                (round, stage, stage, case, case),
+            )
+            return cursor.rowcount
+
+    # Rounds
+
+    def finish_round(self, round: int, numbers: Mapping[str, Any]) -> None:
+        """Record a round's numbers (plain JSON values); a repeated round replaces its row."""
+        with self.writing() as database:
+            database.execute(
+                "INSERT OR REPLACE INTO rounds VALUES (?, ?, ?)", (round, json.dumps(dict(numbers), sort_keys=True), now())
+            )
+
+    def rounds(self) -> dict[int, dict[str, Any]]:
+        """The numbers of the finished rounds, ascending."""
+        return {row["round"]: json.loads(row["numbers"]) for row in self.read("SELECT * FROM rounds ORDER BY round")}
+
+    def record(self, round: int, case: str, numbers: Mapping[str, float | None]) -> None:
+        """Remember numbers about a case in a round, e.g. ``{"uncertainty": 0.2}``; None where there is none to give."""
+        rows = [(round, case, name, None if value is None else float(value)) for name, value in numbers.items()]
+        with self.writing() as database:
+            database.executemany("INSERT OR REPLACE INTO case_numbers VALUES (?, ?, ?, ?)", rows)
+
+    def numbers(self, round: int, case: str) -> dict[str, float | None]:
+        """What ``record`` stored for a case in a round."""
+        rows = self.read('SELECT name, value FROM case_numbers WHERE round = ? AND "case" = ? ORDER BY name', (round, case))
+        return {row["name"]: row["value"] for row in rows}
+
+    def latest_numbers(self, name: str) -> dict[str, tuple[int, float]]:
+        """For each case that has a number of this name: its newest round and the value."""
+        rows = self.read(
+            'SELECT round, "case", value FROM case_numbers WHERE name = ? AND value IS NOT NULL ORDER BY round', (name,)
+        )
+        return {row["case"]: (row["round"], row["value"]) for row in rows}
+
+    # Events
+
+    def note(self, kind: str, text: str) -> None:
+        """Remember a sentence; no path and no patient's name belongs in it."""
+        with self.writing() as database:
+            database.execute("INSERT INTO events (time, kind, text) VALUES (?, ?, ?)", (now(), kind, text))
+
+    def events(self, kind: str | None = None) -> tuple[Event, ...]:
+        """All events (of one kind), oldest first."""
+        rows = self.read("SELECT time, kind, text FROM events WHERE ? IS NULL OR kind = ? ORDER BY number", (kind, kind))
+        return tuple(Event(*row) for row in rows)
+
+    def _create_tables(self) -> None:
+        with self.writing() as database:
+            if database.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0:
+                for statement in _SCHEMA.split(";")[:-1]:
+                    database.execute(statement)
+                database.execute("INSERT INTO meta VALUES ('schema_version', ?)", (str(SCHEMA_VERSION),))
+
+    def _require_known_version(self) -> None:
+        found = int(self.read("SELECT value FROM meta WHERE key = 'schema_version'")[0][0])
+        if found > SCHEMA_VERSION:
+            self.close()
+            raise ProjectError(
+                f"its journal is of version {found}, this software knows {SCHEMA_VERSION}.",
+                where=self.folder.name,
+                cure="Update SAM2Iterative to open it.",
+            )
+
+
+def now() -> str:
+    """The time of day in UTC, ISO 8601 to the second."""
+    return datetime.fromtimestamp(time.time(), timezone.utc).isoformat(timespec="seconds")
+
+
+def _open(path: Path, read_only: bool) -> sqlite3.Connection:
+    mode = "ro" if read_only else "rwc"
+    with _explained():
+        database = sqlite3.connect(f"{path.absolute().as_uri()}?mode={mode}", uri=True, timeout=20, isolation_level=None)
+        database.row_factory = sqlite3.Row
+        database.execute("PRAGMA synchronous = FULL")
+        return database
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.DatabaseError as error:
+        if "full" in str(error):
+            raise ResourceError(
+                "the disk is full, nothing was recorded.",
+                where="journal.sqlite",
+                cure="Free some space; the same action then goes on.",
+            ) from error
+        raise ProjectError(
+            f"the journal cannot be used ({error}).",
+            where="journal.sqlite",
+            cure="Check the disk and the permissions of the project folder; a copy of the folder is a full backup.",
+        ) from error
+
+
+def _unit(row: sqlite3.Row) -> Unit:
+    return Unit(row["round"], row["stage"], row["case"], json.loads(row["files"]), row["seconds"], row["finished_at"])

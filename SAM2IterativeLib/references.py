@@ -1,0 +1,101 @@
+"""Reference label maps from outside of the project, matched to its cases by name."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from .errors import DataError
+from .files import IMAGE_SUFFIXES, stem_of, suffix_of
+from .project import Case, Project
+from .volumes import LabelMap, read_label_map, require_same_grid
+
+_ENDING = re.compile(r"[_-](labels?|seg|segmentation|mask|gt)$", re.IGNORECASE)
+_CHANNEL = "_0000"
+
+
+@dataclass
+class References:
+    """Which reference belongs to which case.
+
+    Attributes:
+        of_case: case id -> the case and its reference, for the cases that rounds label.
+        labelled: ids of labelled cases that have a reference; the loop learned from their labels, so they are not scored.
+        cases_without: ids of cases that rounds label and that have none.
+        without_case: names of files that fit no case, and of second files for one case.
+    """
+
+    of_case: dict[str, tuple[Case, Path]] = field(default_factory=dict)
+    labelled: list[str] = field(default_factory=list)
+    cases_without: list[str] = field(default_factory=list)
+    without_case: list[str] = field(default_factory=list)
+
+
+def match_references(project: Project, folder: Path) -> References:
+    """Give each case the label map that bears its id or its source's name.
+
+    Raises:
+        DataError: no such folder, or nothing in it fits a case that rounds label.
+    """
+    if not folder.is_dir():
+        raise DataError("there is no such folder.", where=folder.name, cure="Check the name.")
+    files = sorted(p for p in folder.iterdir() if p.is_file() and not p.name.startswith(".") and suffix_of(p) in IMAGE_SUFFIXES)
+    cases = [case for case in project.cases() if case.role != "excluded"]
+    found = References()
+    taken: dict[str, Path] = {}
+    for path in files:
+        case = _case_of(path, cases)
+        if case is None or case.id in taken:
+            found.without_case.append(path.name)
+        else:
+            taken[case.id] = path
+    for case in cases:
+        if case.role == "labelled":
+            found.labelled += [case.id] if case.id in taken else []
+        elif case.id in taken:
+            found.of_case[case.id] = case, taken[case.id]
+        else:
+            found.cases_without.append(case.id)
+    if not found.of_case:
+        raise DataError(
+            f"none of its {len(files)} label maps bears the name of a case that the rounds label.",
+            where=folder.name,
+            cure="Name each reference after its image.",
+        )
+    return found
+
+
+def read_reference(project: Project, case: Case, path: Path) -> tuple[LabelMap, str]:
+    """A reference on its case's grid, and a sentence about what was done to it (empty: nothing).
+
+    Raises:
+        DataError: unreadable, or none of its values is a label of the project.
+        GeometryError: it does not lie on the case's image.
+    """
+    label = read_label_map(path)
+    require_same_grid(label.geometry, project.read_case_image(case).geometry, case.id)
+    known, foreign = set(project.values), sorted(set(label.values) - set(project.values))
+    if label.values == (255,) and len(known) == 1 and 255 not in known:
+        value = project.values[0]
+        return LabelMap(np.where(label.array, value, 0).astype(np.uint16), label.geometry), f"255 was taken as label {value}."
+    if foreign and not known & set(label.values):
+        raise DataError(
+            f"its reference holds the values {foreign}, none of which is a label of the project ({sorted(known)}).",
+            where=case.id,
+            cure="Give the references the project's label values.",
+        )
+    return label, f"the values {foreign} are no labels of the project and count as background." if foreign else ""
+
+
+def _case_of(path: Path, cases: list[Case]) -> Case | None:
+    """The case whose id the file bears, else the only one whose source bore this name."""
+    names = (stem_of(path), _ENDING.sub("", stem_of(path)))
+    for name in names:
+        by_id = [case for case in cases if case.id == name]
+        by_source = [case for case in cases if case.source and stem_of(case.source).removesuffix(_CHANNEL) == name]
+        if len(by_id or by_source) == 1:
+            return (by_id or by_source)[0]
+    return None

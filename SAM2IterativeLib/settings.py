@@ -1,0 +1,248 @@
+"""Every choice a person can make, as frozen dataclasses with one strict loader.
+
+One definition serves the project file (TOML), the command line and the GUI's parameter node. Here stand *wishes* ("auto" is
+allowed); what the software decided for the data stands in the plan (``SAM2IterativeLib.plan``).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeVar
+
+from .errors import SettingsError
+
+FORMAT_VERSION = 1
+
+MemoryMode = Literal["G0", "G1", "G1+G2"]
+DensePrompt = Literal["none", "refinable"]
+NetworkKind = Literal["auto", "unet2d", "unet3d", "nnunet"]
+
+Settings_ = TypeVar("Settings_")
+
+
+def bounded(default: Any, low: float | None = None, high: float | None = None) -> Any:
+    """A dataclass field whose value must lie in [low, high]; None leaves that side open."""
+    return field(default=default, metadata={"low": low, "high": high})
+
+
+@dataclass(frozen=True)
+class Label:
+    """One foreground label: ``value`` in every file, ``name`` and ``colour`` (RGB, 0-255) on every screen."""
+
+    value: int = bounded(1, 1, 65535)
+    name: str = "structure"
+    colour: tuple[int, int, int] = (221, 130, 101)
+    terminology: str = ""
+    """Slicer's terminology tag; empty: the generic "Tissue" entry."""
+
+
+@dataclass(frozen=True)
+class RoundSettings:
+    """How many rounds, which volumes each may learn from, when to stop (method (h), (j))."""
+
+    maximum: int = bounded(3, 1, 100)
+    shares: tuple[float, ...] = (0.5, 0.75, 1.0)
+    """Share of the unlabelled volumes, best agreement first, that rounds 1, 2, ... learn from; the last one repeats."""
+    converged_dice: float = bounded(0.99, 0.0, 1.0)
+    minimum_gain: float = bounded(0.002, 0.0, 1.0)
+    unlabelled_weight: float = bounded(1.0, 0.0, 10.0)
+    """Final weight of the pseudo-label loss, reached after the first tenth of a round's steps."""
+
+
+@dataclass(frozen=True)
+class DedicatedSettings:
+    """The dedicated network (a U-Net). 0 or "auto" lets the plan decide from data and device."""
+
+    network: NetworkKind = "auto"
+    first_steps: int = bounded(0, 0, 1_000_000)
+    """Optimiser steps of round 0."""
+    round_steps: int = bounded(0, 0, 1_000_000)
+    """Optimiser steps of each later round."""
+    batch: int = bounded(0, 0, 4096)
+    learning_rate: float = bounded(1e-3, 1e-7, 1.0)
+    snapshots: int = bounded(5, 1, 50)
+    """Training snapshots averaged into the first history h_0 (J in method (b))."""
+
+
+@dataclass(frozen=True)
+class UncertaintySettings:
+    """Method (b)."""
+
+    momentum: float = bounded(0.5, 0.0, 0.999)
+    """b in h_t = b h_{t-1} + (1-b) p_t."""
+
+
+@dataclass(frozen=True)
+class KeyFrameSettings:
+    """Method (c), (d)."""
+
+    count: int = bounded(3, 1, 32)
+    """K: equal parts of a class's axial extent, one key frame each at most."""
+    minimum_quality: float = bounded(0.35, 0.0, 1.0)
+    margin: int = bounded(3, 0, 50)
+    """Pixels by which a mask is dilated before its uncertainty is averaged."""
+    minimum_confidence: float = bounded(0.7, 0.0, 1.0)
+    """A slice needs one component whose mean probability exceeds this."""
+    minimum_area: int = bounded(8, 1, 100_000)
+    """Pixels below which a slice is too small to prompt."""
+
+
+@dataclass(frozen=True)
+class PromptSettings:
+    """Method (e)."""
+
+    positive_points: int = bounded(3, 0, 32)
+    negative_points: int = bounded(3, 0, 32)
+    box: bool = True
+    dense: DensePrompt = "refinable"
+    """Whether the network's own logits go along as a prompt that SAM2 may still refine."""
+
+
+@dataclass(frozen=True)
+class MemorySettings:
+    """Method (f): which memories a query slice attends to."""
+
+    mode: MemoryMode = "G1+G2"
+    support: int = bounded(2, 0, 4)
+    key: int = bounded(2, 0, 4)
+    recent: int = bounded(3, 0, 6)
+    compete: bool = True
+    """Classes compete for each pixel before they enter memory."""
+
+
+@dataclass(frozen=True)
+class FoundationSettings:
+    """The SAM2 model: a preset's name, or a local checkpoint file of the official format."""
+
+    weights: str = "compact"
+    decay: float = bounded(5.0, 0.1, 1000.0)
+    """Slices over which a key frame's influence falls to 1/e when passes are averaged (method (g))."""
+
+
+@dataclass(frozen=True)
+class PseudoLabelSettings:
+    """Method (h)."""
+
+    foundation_share: float = bounded(0.5, 0.0, 1.0)
+    """Weight of SAM2 against the history in the fused probabilities."""
+    trusted_probability: float = bounded(0.8, 0.0, 1.0)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All of a project's settings, as they stand in ``project.toml``."""
+
+    format_version: int = FORMAT_VERSION
+    name: str = ""
+    method: str = "ifdl"
+    device: str = "auto"
+    seed: int = bounded(0, 0, 2**31 - 1)
+    labels: tuple[Label, ...] = ()
+    rounds: RoundSettings = RoundSettings()
+    dedicated: DedicatedSettings = DedicatedSettings()
+    uncertainty: UncertaintySettings = UncertaintySettings()
+    key_frames: KeyFrameSettings = KeyFrameSettings()
+    prompts: PromptSettings = PromptSettings()
+    memory: MemorySettings = MemorySettings()
+    foundation: FoundationSettings = FoundationSettings()
+    pseudo_label: PseudoLabelSettings = PseudoLabelSettings()
+
+    @property
+    def values(self) -> tuple[int, ...]:
+        """The label values in class order: class c (1..C) is stored as ``values[c - 1]``."""
+        return tuple(label.value for label in self.labels)
+
+
+def from_table(kind: type[Settings_], table: Mapping[str, Any], where: str) -> Settings_:
+    """Build a frozen dataclass from a parsed TOML or JSON table, strictly.
+
+    Args:
+        kind: the dataclass; nested dataclasses, tuples, literals and plain types are understood.
+        table: what the file holds; absent keys take their defaults.
+        where: the file's name, for messages.
+
+    Raises:
+        SettingsError: an unknown key (the nearest known one is named), a wrong type, a value out of range.
+    """
+    hints = typing.get_type_hints(kind)
+    known = {f.name: f for f in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    for key in table:
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=1)
+            cure = f"Did you mean '{near[0]}'?" if near else f"Known are: {', '.join(known)}."
+            raise SettingsError(f"unknown setting '{key}'.", where=where, cure=cure)
+    values = {key: _converted(hints[key], value, f"{where}: {key}") for key, value in table.items()}
+    for key, value in values.items():
+        _check_range(value, known[key].metadata, f"{where}: {key}")
+    return kind(**values)
+
+
+def to_table(settings: Any) -> dict[str, Any]:
+    """The reverse of ``from_table``: plain dicts, lists and scalars."""
+    return typing.cast(dict[str, Any], _plain(settings))
+
+
+def replaced(settings: Settings, dotted: str, value: Any) -> Settings:
+    """A copy with one setting changed, e.g. ``replaced(s, "memory.mode", "G1")``; strict as ``from_table``."""
+    table = to_table(settings)
+    inner = table
+    *path, last = dotted.split(".")
+    for name in path:
+        if not isinstance(inner.get(name), dict):
+            raise SettingsError(f"unknown setting '{dotted}'.", cure=f"Sections are: {', '.join(to_table(Settings()))}.")
+        inner = inner[name]
+    inner[last] = value
+    return from_table(Settings, table, dotted)
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, (tuple, list)):
+        return [_plain(v) for v in value]
+    return value
+
+
+def _converted(hint: Any, value: Any, where: str) -> Any:
+    origin = typing.get_origin(hint)
+    if dataclasses.is_dataclass(hint):
+        if not isinstance(value, Mapping):
+            raise SettingsError(f"must be a table, not {value!r}.", where=where)
+        return from_table(typing.cast(type, hint), value, where)
+    if origin is Literal:
+        if value not in typing.get_args(hint):
+            raise SettingsError(f"{value!r} is not one of {', '.join(map(str, typing.get_args(hint)))}.", where=where)
+        return value
+    if origin is tuple:
+        return _converted_tuple(typing.get_args(hint), value, where)
+    if origin in (typing.Union, types.UnionType):
+        if value is None:
+            return None
+        hint = next(a for a in typing.get_args(hint) if a is not type(None))
+        return _converted(hint, value, where)
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
+        raise SettingsError(f"must be {hint.__name__}, not {value!r}.", where=where)
+    return value
+
+
+def _converted_tuple(arguments: tuple[Any, ...], value: Any, where: str) -> tuple[Any, ...]:
+    if not isinstance(value, (list, tuple)):
+        raise SettingsError(f"must be a list, not {value!r}.", where=where)
+    if len(arguments) == 2 and arguments[1] is Ellipsis:
+        return tuple(_converted(arguments[0], v, f"{where}[{i}]") for i, v in enumerate(value))
+    if len(value) != len(arguments):
+        raise SettingsError(f"must have {len(arguments)} entries, not {len(value)}.", where=where)
+    return tuple(_converted(h, v, f"{where}[{i}]") for i, (h, v) in enumerate(zip(arguments, value, strict=True)))
+
+
+def _check_range(value: Any, limits: Mapping[str, Any], where: str) -> None:
+    low, high = limits.get("low"), limits.get("high")
+    if (low is not None and value < low) or (high is not None and value > high):
+        raise SettingsError(f"{value} is out of range [{'-∞' if low is None else low}, {'∞' if high is None else high}].", where=where)

@@ -1,0 +1,79 @@
+"""dedicated.plan: a file that a person can read and edit, read strictly."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from dedicated_cases import PLAN_2D, PLAN_3D
+
+from SAM2IterativeLib.dedicated.plan import Normalisation, Plan, read_plan, write_plan
+from SAM2IterativeLib.errors import SettingsError
+
+
+@pytest.mark.parametrize("plan", [PLAN_2D, PLAN_3D, replace(PLAN_2D, normalisation=Normalisation("ct", -160.5, 240, 71.2, 33))])
+def test_what_is_written_is_read(tmp_path: Path, plan: Plan) -> None:
+    write_plan(tmp_path / "plan.toml", plan)
+    assert read_plan(tmp_path / "plan.toml") == plan
+
+
+def test_every_decision_is_explained(tmp_path: Path) -> None:
+    write_plan(tmp_path / "plan.toml", PLAN_2D)
+    lines = (tmp_path / "plan.toml").read_text().splitlines()
+    decisions = [n for n, line in enumerate(lines) if " = " in line and not line.startswith("#")]
+    assert len(decisions) > 40
+    assert all(lines[n - 1].startswith("# ") for n in decisions)
+
+
+def test_an_edit_is_seen_and_changes_the_hash(tmp_path: Path) -> None:
+    path = tmp_path / "plan.toml"
+    write_plan(path, PLAN_2D)
+    path.write_text(path.read_text().replace("batch = 8", "batch = 12  # more"))
+    edited = read_plan(path)
+    assert edited.batch == 12
+    assert edited.digest != PLAN_2D.digest and len(edited.digest) == 64
+
+
+def test_comments_do_not_change_the_hash(tmp_path: Path) -> None:
+    path = tmp_path / "plan.toml"
+    write_plan(path, PLAN_2D)
+    path.write_text("# mine\n" + path.read_text())
+    assert read_plan(path).digest == PLAN_2D.digest
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("batch = 8", "bach = 8", r"unknown setting 'bach'.*Did you mean 'batch'"),
+        ("batch = 8", "batch = 0", r"batch: 0 is out of range \[1, 4096\]"),
+        ("batch = 8", 'batch = "many"', r"batch: must be int"),
+        ("patch = [1, 32, 32]", "patch = [1, 30, 32]", r"must be divisible by the product of the strides, \(1, 4, 4\)"),
+        ("patch = [1, 32, 32]", "patch = [4, 32, 32]", r"unet2d must have 1 as the first number"),
+        ("features = [8, 16, 32]", "features = [8, 16]", r"one entry per level"),
+        ("spacing = [1.0, 1.0, 1.0]", "spacing = [1.0, 0.0, 1.0]", r"greater than 0"),
+        ('scheme = "zscore"', 'scheme = "minmax"', r"'minmax' is not one of zscore, ct, colour"),
+        ("format_version = 1", "format_version = 2", r"newer version"),
+        ("batch = 8", "batch = = 8", r"not a TOML file"),
+    ],
+)
+def test_a_wrong_edit_is_refused_with_its_place(tmp_path: Path, old: str, new: str, message: str) -> None:
+    path = tmp_path / "plan.toml"
+    write_plan(path, PLAN_2D)
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+    with pytest.raises(SettingsError, match=message) as caught:
+        read_plan(path)
+    assert "plan.toml" in str(caught.value)
+
+
+def test_a_missing_plan_is_explained(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"plan\.toml: the plan is missing"):
+        read_plan(tmp_path / "plan.toml")
+
+
+def test_input_channels_count_neighbours_only_in_2d() -> None:
+    assert PLAN_2D.input_channels == 3
+    assert replace(PLAN_2D, channels=3, neighbours=0).input_channels == 3
+    assert PLAN_3D.input_channels == 1

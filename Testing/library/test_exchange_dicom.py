@@ -1,0 +1,244 @@
+"""DICOM series in, segmentation objects out, and no patient in between."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+import SimpleITK as sitk
+from pydicom.dataset import FileMetaDataset
+from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
+from SAM2IterativeLib.errors import DataError
+from SAM2IterativeLib.exchange import export_labels, import_any
+from SAM2IterativeLib.exchange.dicom import find_series, read_series
+from SAM2IterativeLib.intake import NotOrthonormalError
+from SAM2IterativeLib.project import Project
+from SAM2IterativeLib.review import Review
+from SAM2IterativeLib.volumes import LabelMap
+
+PATIENT = "Doe^Jane"
+SLICES = 6
+Change = Callable[[int, pydicom.Dataset], None]
+
+
+def write_series(folder: Path, change: Change | None = None, slices: int = SLICES) -> Path:
+    """A small oblique CT series with an identity, its files in no telling order."""
+    folder.mkdir(parents=True, exist_ok=True)
+    study, series, frame = (generate_uid(entropy_srcs=[folder.name, kind]) for kind in ("study", "series", "frame"))
+    angle = 0.2
+    along_i, along_j = np.array([np.cos(angle), np.sin(angle), 0]), np.array([-np.sin(angle), np.cos(angle), 0])
+    for k in range(slices):
+        data = pydicom.Dataset()
+        data.file_meta = FileMetaDataset()
+        data.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+        data.SOPClassUID = data.file_meta.MediaStorageSOPClassUID = CTImageStorage
+        data.SOPInstanceUID = data.file_meta.MediaStorageSOPInstanceUID = generate_uid(entropy_srcs=[folder.name, str(k)])
+        data.StudyInstanceUID, data.SeriesInstanceUID, data.FrameOfReferenceUID = study, series, frame
+        data.PatientName, data.PatientID, data.PatientBirthDate, data.PatientSex = PATIENT, "ID-4711", "19700101", "F"
+        data.StudyDate, data.StudyTime, data.AccessionNumber, data.StudyID = "20200101", "120000", "ACC-0815", "1"
+        data.ReferringPhysicianName = "Doc^Tor"
+        data.Modality, data.Manufacturer, data.SeriesNumber, data.InstanceNumber = "CT", "Maker", 1, k + 1
+        data.Rows, data.Columns, data.SamplesPerPixel, data.PhotometricInterpretation = 8, 10, 1, "MONOCHROME2"
+        data.BitsAllocated = data.BitsStored = 16
+        data.HighBit, data.PixelRepresentation = 15, 1
+        data.RescaleSlope, data.RescaleIntercept = 1, -1000
+        data.PixelSpacing, data.SliceThickness = [0.7, 0.9], 2.5
+        data.ImageOrientationPatient = [float(f"{v:.8f}") for v in (*along_i, *along_j)]
+        data.ImagePositionPatient = [-20.0, 5.0, 2.5 * k]
+        data.PixelData = (np.arange(80, dtype=np.int16).reshape(8, 10) + 1000 * k).tobytes()
+        if change:
+            change(k, data)
+        pydicom.dcmwrite(folder / f"{(k * 7) % 11:02d}.dcm", data, enforce_file_format=True)
+    return folder
+
+
+@pytest.fixture
+def imported(project: Project, tmp_path: Path) -> Project:
+    import_any(project, write_series(tmp_path / "Jane Doe"))
+    return project
+
+
+def _labels(project: Project) -> LabelMap:
+    image = project.read_case_image(project.case("case_0004"))
+    array = np.zeros(image.array.shape, np.uint8)
+    array[1:4, 2:6, 3:8] = 1
+    array[2, 6, 1:3] = 2
+    return LabelMap(array, image.geometry)
+
+
+def test_a_series_becomes_a_volume_in_slice_order(tmp_path: Path) -> None:
+    (series,) = find_series(write_series(tmp_path / "s"))
+    volume = read_series(series, "x")
+    assert np.array_equal(volume.array[:, 0, 0], [1000 * k - 1000 for k in range(SLICES)])
+    reader = sitk.ImageSeriesReader()
+    reader.SetFileNames(reader.GetGDCMSeriesFileNames(str(tmp_path / "s")))
+    image = reader.Execute()
+    assert np.array_equal(volume.array, sitk.GetArrayFromImage(image))
+    assert np.allclose(volume.geometry.spacing, image.GetSpacing()[::-1])
+    assert np.allclose(volume.geometry.origin, image.GetOrigin())
+    assert np.allclose(volume.geometry.direction, image.GetDirection(), atol=1e-7)
+
+
+def test_the_real_series(real_data: Path, project: Project) -> None:
+    report = import_any(project, real_data / "dicom_brain")
+    (case,) = report.added
+    image = project.read_case_image(case)
+    assert image.array.shape[0] == 32 and image.geometry.spacing == (1.0, 1.0, 1.0)
+    identity = pydicom.dcmread(next((real_data / "dicom_brain").rglob("*.dcm")), stop_before_pixels=True)
+    for path in (p for p in project.folder.rglob("*") if p.is_file()):
+        assert str(identity.PatientName).encode() not in path.read_bytes()
+
+
+def test_several_series_and_other_files(project: Project, tmp_path: Path) -> None:
+    write_series(tmp_path / "all" / "one")
+    write_series(tmp_path / "all" / "two")
+    (tmp_path / "all" / "README").write_text("no image")
+    report = import_any(project, tmp_path / "all")
+    assert [(c.id, c.role) for c in report.added] == [("case_0004", "unlabelled"), ("case_0005", "unlabelled")]
+    assert import_any(project, tmp_path / "all").known == ("case_0006", "case_0007")
+    assert len(project.cases()) == 5
+
+
+def test_slopes_that_differ_between_slices(tmp_path: Path) -> None:
+    def slope(k: int, data: pydicom.Dataset) -> None:
+        data.RescaleSlope, data.RescaleIntercept = 1 + k, 0
+
+    volume = read_series(find_series(write_series(tmp_path / "s", slope))[0], "x")
+    assert np.array_equal(volume.array[:, 0, 1], [(1000 * k + 1) * (1 + k) for k in range(SLICES)])
+
+
+def _missing(folder: Path) -> None:
+    paths = {int(pydicom.dcmread(p).InstanceNumber): p for p in folder.iterdir()}
+    paths[3].unlink()
+
+
+def test_a_missing_slice_is_told(tmp_path: Path) -> None:
+    folder = write_series(tmp_path / "s")
+    _missing(folder)
+    with pytest.raises(DataError, match=r"uneven: 5\.00 mm after slice 2, 2\.50 mm elsewhere"):
+        read_series(find_series(folder)[0], "x")
+
+
+def _double(k: int, data: pydicom.Dataset) -> None:
+    data.ImagePositionPatient = [-20.0, 5.0, 2.5 * (k // 2)]
+
+
+def _tilt(k: int, data: pydicom.Dataset) -> None:
+    data.ImagePositionPatient = [-20.0, 5.0 + k, 2.5 * k]
+
+
+def _other_size(k: int, data: pydicom.Dataset) -> None:
+    if k == 2:
+        data.Rows, data.Columns = 10, 8
+
+
+def _nowhere(k: int, data: pydicom.Dataset) -> None:
+    del data.ImagePositionPatient
+
+
+def _colour(k: int, data: pydicom.Dataset) -> None:
+    data.SamplesPerPixel, data.PhotometricInterpretation, data.PlanarConfiguration = 3, "RGB", 0
+    data.BitsAllocated = data.BitsStored = 8
+    data.HighBit, data.PixelRepresentation, data.PixelData = 7, 0, bytes(8 * 10 * 3)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (_double, "in the same place"),
+        (_other_size, "its slices differ in Rows: 10, 8"),
+        (_nowhere, "do not say where they lie"),
+        (_colour, "in colour"),
+    ],
+)
+def test_series_that_are_no_volume(tmp_path: Path, change: Change, says: str) -> None:
+    with pytest.raises(DataError, match=says):
+        read_series(find_series(write_series(tmp_path / "s", change))[0], "x")
+
+
+def test_gantry_tilt_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(NotOrthonormalError):
+        read_series(find_series(write_series(tmp_path / "s", _tilt))[0], "x")
+
+
+def test_a_bad_series_does_not_stop_the_others(project: Project, tmp_path: Path) -> None:
+    write_series(tmp_path / "all" / "bad", _double)
+    write_series(tmp_path / "all" / "good")
+    report = import_any(project, tmp_path / "all")
+    assert len(report.added) == 1 and "in the same place" in report.set_aside[0][1]
+
+
+def test_the_identity_appears_nowhere(imported: Project) -> None:
+    """The one local file that maps cases to paths apart, nothing in the project knows the patient."""
+    case = imported.case("case_0004")
+    Review(imported).correct(case, _labels(imported), reviewer="Ada")
+    secrets = (b"Doe", b"Jane", b"ID-4711", b"19700101", b"ACC-0815", b"Doc^Tor")
+    for path in (p for p in imported.folder.rglob("*") if p.is_file()):
+        content = path.read_bytes()
+        found = [s for s in secrets if s in content and not (path.name == "journal.sqlite" and s in (b"Doe", b"Jane"))]
+        assert not found, f"{path.name} holds {found}"
+
+
+def test_segmentation_objects(imported: Project, tmp_path: Path) -> None:
+    labels = _labels(imported)
+    Review(imported).correct(imported.case("case_0004"), labels, reviewer="Ada")
+    report = export_labels(imported, tmp_path / "out", "dicom")
+    assert [p.name for p in report.written] == ["case_0004.seg.dcm"]
+    assert dict(report.refused)["a"] == "a: the case did not come from DICOM. Export it as NIfTI or seg.nrrd."
+    segmentation = pydicom.dcmread(report.written[0])
+    source = pydicom.dcmread(next((tmp_path / "Jane Doe").iterdir()))
+    assert segmentation.Modality == "SEG" and segmentation.SegmentationType == "BINARY"
+    assert segmentation.StudyInstanceUID == source.StudyInstanceUID and segmentation.PatientID == source.PatientID
+    assert segmentation.FrameOfReferenceUID == source.FrameOfReferenceUID
+    names = [(s.SegmentNumber, s.SegmentLabel, s.SegmentAlgorithmType) for s in segmentation.SegmentSequence]
+    assert names == [(1, "anterior", "SEMIAUTOMATIC"), (2, "posterior", "SEMIAUTOMATIC")]
+    assert _as_label_map(report.written[0], imported).tolist() == labels.array.tolist()
+    again = export_labels(imported, tmp_path / "again", "dicom")
+    assert pydicom.dcmread(again.written[0]).SOPInstanceUID == segmentation.SOPInstanceUID
+
+
+def _as_label_map(path: Path, project: Project) -> np.ndarray:
+    """Place each frame by its position in the patient, as a viewer would."""
+    segmentation = pydicom.dcmread(path)
+    geometry = project.read_case_image(project.case("case_0004")).geometry
+    array = np.zeros(geometry.size, np.uint8)
+    for frame, groups in zip(segmentation.pixel_array, segmentation.PerFrameFunctionalGroupsSequence, strict=True):
+        position = np.array(groups.PlanePositionSequence[0].ImagePositionPatient, dtype=float) * (-1, -1, 1)
+        k, j, i = np.rint(geometry.kji_of(position)).astype(int)
+        assert (j, i) == (0, 0)
+        array[k][frame > 0] = groups.SegmentIdentificationSequence[0].ReferencedSegmentNumber
+    return array
+
+
+def _umlaut(k: int, data: pydicom.Dataset) -> None:
+    data.SpecificCharacterSet, data.PatientName = "ISO_IR 100", "Müller^Jörg"
+
+
+def test_names_beyond_ascii(project: Project, tmp_path: Path) -> None:
+    import_any(project, write_series(tmp_path / "s", _umlaut))
+    first, second = project.settings.labels
+    project.change_settings(replace(project.settings, labels=(replace(first, name="Drüse 腺"), second)))
+    Review(project).correct(project.case("case_0004"), _labels(project), reviewer="Ada")
+    written = pydicom.dcmread(export_labels(project, tmp_path / "out", "dicom").written[0])
+    assert written.SegmentSequence[0].SegmentLabel == "Drüse 腺"
+    assert str(written.PatientName) == "Müller^Jörg"
+
+
+def test_an_empty_segmentation(imported: Project, tmp_path: Path) -> None:
+    empty = LabelMap(np.zeros_like(_labels(imported).array), _labels(imported).geometry)
+    Review(imported).correct(imported.case("case_0004"), empty, reviewer="Ada")
+    report = export_labels(imported, tmp_path / "out", "dicom")
+    assert not pydicom.dcmread(report.written[0]).pixel_array.any()
+
+
+def test_a_series_that_moved_away_is_told(imported: Project, tmp_path: Path) -> None:
+    Review(imported).correct(imported.case("case_0004"), _labels(imported), reviewer="Ada")
+    shutil.move(tmp_path / "Jane Doe", tmp_path / "elsewhere")
+    report = export_labels(imported, tmp_path / "out", "dicom")
+    assert not report.written
+    assert f"{SLICES} of the {SLICES} files of its series are no longer where they were" in dict(report.refused)["case_0004"]

@@ -1,0 +1,185 @@
+"""Every bad file of the table of faults is refused with a sentence that names it."""
+
+from __future__ import annotations
+
+import gzip
+import struct
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from SAM2IterativeLib.errors import DataError
+from SAM2IterativeLib.intake import NotOrthonormalError, examine
+from SAM2IterativeLib.volumes import read_volume, write_volume
+
+from small_cases import small_image
+
+FORMATS = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd", ".nhdr")
+
+
+def _written(folder: Path, suffix: str) -> Path:
+    path = folder / f"case{suffix}"
+    image = sitk.GetImageFromArray(small_image().array)
+    sitk.WriteImage(image, str(path), True)
+    return path
+
+
+def _nifti(path: Path, array: np.ndarray, affine: np.ndarray | None = None) -> Path:
+    nibabel.save(nibabel.Nifti1Image(array, np.eye(4) if affine is None else affine), path)
+    return path
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_sound_files_pass(tmp_path: Path, suffix: str) -> None:
+    path = _written(tmp_path, suffix)
+    assert examine(path).nonfinite == 0
+    assert np.array_equal(read_volume(path).array, small_image().array)
+
+
+@pytest.mark.parametrize("suffix", [".nii.gz", ".nii", ".nrrd", ".mha"])
+def test_truncated_files_are_refused(tmp_path: Path, suffix: str) -> None:
+    path = _written(tmp_path, suffix)
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) * 3 // 4])
+    with pytest.raises(DataError, match=f"case{suffix}: .*cut short"):
+        examine(path)
+
+
+@pytest.mark.parametrize("suffix", [".nii.gz", ".nrrd", ".mha"])
+def test_one_flipped_byte_in_compressed_data_is_refused(tmp_path: Path, suffix: str) -> None:
+    path = _written(tmp_path, suffix)
+    content = bytearray(path.read_bytes())
+    content[len(content) - 40] ^= 0xFF
+    path.write_bytes(bytes(content))
+    with pytest.raises(DataError, match="cut short or altered"):
+        examine(path)
+
+
+@pytest.mark.parametrize("suffix", [".nii.gz", ".nii", ".nrrd", ".mha", ".png", ".jpg"])
+@pytest.mark.parametrize("content", [b"", b"this is no image at all" * 40])
+def test_empty_and_foreign_files_are_refused(tmp_path: Path, suffix: str, content: bytes) -> None:
+    path = tmp_path / f"bad{suffix}"
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=f"bad{suffix}: "):
+        examine(path)
+
+
+def test_unknown_formats_and_missing_files_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"Known are \.nii\.gz"):
+        examine(tmp_path / "notes.docx")
+    with pytest.raises(DataError, match="does not exist"):
+        examine(tmp_path / "gone.nii.gz")
+
+
+def test_four_dimensions_are_refused_but_one_frame_passes(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"film\.nii\.gz: it has 4 dimensions"):
+        examine(_nifti(tmp_path / "film.nii.gz", np.zeros((4, 5, 6, 2), np.int16)))
+    path = _nifti(tmp_path / "frame.nii.gz", np.zeros((4, 5, 6, 1), np.int16))
+    assert read_volume(path).array.shape == (6, 5, 4)
+
+
+def test_colour_volumes_are_refused(tmp_path: Path) -> None:
+    colour = sitk.GetImageFromArray(np.zeros((4, 5, 6, 3), np.uint8), isVector=True)
+    for suffix in (".nii.gz", ".nrrd", ".mha"):
+        sitk.WriteImage(colour, str(tmp_path / f"rgb{suffix}"))
+        with pytest.raises(DataError, match=f"rgb{suffix}: "):
+            examine(tmp_path / f"rgb{suffix}")
+    voxels = np.zeros((4, 5, 6), np.dtype([("R", "u1"), ("G", "u1"), ("B", "u1")]))
+    with pytest.raises(DataError, match="RGB colour per voxel"):
+        examine(_nifti(tmp_path / "true.nii.gz", voxels))
+
+
+def test_layered_segmentations_are_refused(tmp_path: Path) -> None:
+    layers = sitk.GetImageFromArray(np.zeros((4, 5, 6, 2), np.uint8), isVector=True)
+    sitk.WriteImage(layers, str(tmp_path / "x.seg.nrrd"))
+    with pytest.raises(DataError, match="overlapping segments"):
+        examine(tmp_path / "x.seg.nrrd")
+
+
+@pytest.mark.parametrize("value", [0.0, float("nan")])
+def test_a_spacing_of_nothing_is_refused(tmp_path: Path, value: float) -> None:
+    path = _written(tmp_path, ".nii")
+    content = bytearray(path.read_bytes())
+    content[84:88] = struct.pack("<f", value)  # pixdim[2]
+    path.write_bytes(bytes(content))
+    with pytest.raises(DataError, match="spacing"):
+        examine(path)
+    zipped = tmp_path / "case.nii.gz"
+    zipped.write_bytes(gzip.compress(bytes(content)))
+    with pytest.raises(DataError, match="spacing"):
+        examine(zipped)
+
+
+def test_voxels_that_are_no_numbers_are_counted(tmp_path: Path) -> None:
+    array = np.ones((5, 6, 7), np.float32)
+    array[0, 0, :3] = (np.nan, np.inf, -np.inf)
+    path = _nifti(tmp_path / "a.nii.gz", array)
+    assert examine(path).nonfinite == 3
+    volume = read_volume(path)
+    assert volume.remarks == ("3 voxels were not a number or infinite; they were set to 0.",)
+    sitk.WriteImage(sitk.GetImageFromArray(array.T), str(tmp_path / "a.nrrd"))
+    other = read_volume(tmp_path / "a.nrrd")
+    assert other.remarks == volume.remarks
+    assert np.array_equal(other.array, volume.array)
+
+
+def test_sheared_axes_are_refused_but_rounding_passes(tmp_path: Path) -> None:
+    array = np.arange(40 * 50 * 60, dtype=np.int16).reshape(40, 50, 60)
+    sheared = np.diag([1.0, 1.0, 2.0, 1.0])
+    sheared[0, 1] = 0.05
+    with pytest.raises(NotOrthonormalError, match="right angles"):
+        examine(_nifti(tmp_path / "sheared.nii.gz", array, sheared))
+    sheared[0, 1] = 5e-4
+    path = _nifti(tmp_path / "rounded.nii.gz", array, sheared)
+    volume = read_volume(path)
+    matrix = np.array(volume.geometry.direction).reshape(3, 3)
+    assert np.allclose(matrix @ matrix.T, np.eye(3), atol=1e-9)
+    assert np.array_equal(volume.array, array.T)
+
+
+def test_sheared_nrrd_is_refused(tmp_path: Path) -> None:
+    image = sitk.GetImageFromArray(np.zeros((20, 20, 20), np.int16))
+    image.SetDirection((1, 0.3, 0, 0, 1, 0, 0, 0, 1))
+    for suffix in (".nrrd", ".mha"):
+        sitk.WriteImage(image, str(tmp_path / f"s{suffix}"))
+        with pytest.raises(NotOrthonormalError):
+            examine(tmp_path / f"s{suffix}")
+
+
+def test_a_header_may_not_name_data_elsewhere(tmp_path: Path) -> None:
+    path = _written(tmp_path, ".mhd")
+    data = next(p for p in tmp_path.iterdir() if p != path)
+    for name in ("../secret.raw", "/etc/passwd", "LIST"):
+        path.write_text(path.read_text().replace(data.name, name))
+        with pytest.raises(DataError, match="only one file in the same folder"):
+            examine(path)
+        path.write_text(path.read_text().replace(name, data.name))
+    data.unlink()
+    with pytest.raises(DataError, match="is not there"):
+        examine(path)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg"])
+def test_cut_pictures_are_refused(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"p{suffix}"
+    sitk.WriteImage(sitk.GetImageFromArray(np.random.default_rng(0).integers(0, 255, (40, 50), dtype=np.uint8)), str(path))
+    examine(path)
+    path.write_bytes(path.read_bytes()[:-60])
+    with pytest.raises(DataError, match="cut short"):
+        examine(path)
+
+
+def test_nifti_two_is_read_like_nifti_one(tmp_path: Path) -> None:
+    array = np.zeros((4, 5, 6), np.float32)
+    array[0, 0, 0] = np.nan
+    path = tmp_path / "second.nii.gz"
+    nibabel.save(nibabel.Nifti2Image(array, np.eye(4)), path)
+    assert examine(path).nonfinite == 1
+
+
+def test_what_is_written_passes_its_own_examination(tmp_path: Path) -> None:
+    for suffix in (".nii.gz", ".nii", ".nrrd", ".mha"):
+        write_volume(tmp_path / f"own{suffix}", small_image())
+        examine(tmp_path / f"own{suffix}")

@@ -1,0 +1,116 @@
+"""Done means: a row, and files that still have the content they had then."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import resource
+import signal
+from pathlib import Path
+
+import pytest
+from SAM2IterativeLib.errors import ProjectError, ResourceError
+from SAM2IterativeLib.project import Project
+from SAM2IterativeLib.project.journal import Journal
+
+
+def _file(project: Project, content: bytes, round: int = 0, case: str = "b") -> Path:
+    path = project.artefact(round, case, "coarse.nii.gz")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    return path
+
+
+def test_a_file_alone_is_not_done(project: Project) -> None:
+    path = _file(project, b"whole")
+    assert not project.journal.unit_done(0, "predict", "b")
+    project.journal.finish_unit(0, "predict", "b", [path], 2.5)
+    assert project.journal.unit_done(0, "predict", "b")
+    assert not project.journal.unit_done(1, "predict", "b")
+    assert not project.journal.unit_done(0, "predict", "c")
+    path.write_bytes(b"short")
+    assert not project.journal.unit_done(0, "predict", "b")
+    path.unlink()
+    assert not project.journal.unit_done(0, "predict", "b")
+
+
+def test_units_are_listed_redone_and_replaced(project: Project) -> None:
+    path = _file(project, b"1")
+    project.journal.finish_unit(0, "predict", "b", [path])
+    project.journal.finish_unit(0, "train", "", [])
+    project.journal.finish_unit(1, "predict", "b", [path])
+    assert [(u.round, u.stage, u.case) for u in project.journal.units()] == [
+        (0, "predict", "b"),
+        (0, "train", ""),
+        (1, "predict", "b"),
+    ]
+    assert project.journal.units(0)[0].files.keys() == {"rounds/0/b/coarse.nii.gz"}
+    assert project.journal.redo(0, "predict") == 1
+    assert not project.journal.unit_done(0, "predict", "b")
+    assert project.journal.unit_done(0, "train")
+    assert project.journal.redo(0) == 1
+    project.journal.finish_unit(1, "predict", "b", [_file(project, b"2")])
+    assert len(project.journal.units()) == 1 and project.journal.unit_done(1, "predict", "b")
+
+
+def test_numbers_of_rounds_and_cases(project: Project) -> None:
+    project.journal.finish_round(1, {"dice": 0.5, "per_case": {"b": 0.4}})
+    project.journal.finish_round(0, {"dice": 0.4})
+    project.journal.finish_round(1, {"dice": 0.6})
+    assert project.journal.rounds() == {0: {"dice": 0.4}, 1: {"dice": 0.6}}
+    project.journal.record(0, "b", {"uncertainty": 0.5, "agreement": None})
+    project.journal.record(1, "b", {"uncertainty": 0.25})
+    project.journal.record(0, "c", {"uncertainty": 0.75})
+    assert project.journal.latest_numbers("uncertainty") == {"b": (1, 0.25), "c": (0, 0.75)}
+    assert project.journal.numbers(0, "b") == {"uncertainty": 0.5, "agreement": None}
+    assert project.journal.latest_numbers("agreement") == {}
+
+
+def test_a_failed_transaction_leaves_nothing(project: Project) -> None:
+    with pytest.raises(ZeroDivisionError), project.journal.writing() as database:
+        database.execute("DELETE FROM cases")
+        raise ZeroDivisionError
+    assert len(project.cases()) == 3
+
+
+def test_a_full_disk_loses_no_row(project: Project) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+    try:
+        with pytest.raises((ResourceError, ProjectError)):
+            project.journal.note("run", "x" * 100_000)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert len(project.cases()) == 3 and not project.journal.events()
+    project.journal.note("run", "again")
+
+
+def _die_within(folder: Path) -> None:
+    journal = Journal(folder)
+    with journal.writing() as database:
+        database.execute("DELETE FROM cases")
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_kill_within_a_transaction_leaves_nothing(project: Project) -> None:
+    process = multiprocessing.get_context("fork").Process(target=_die_within, args=(project.folder,))
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    assert len(project.cases()) == 3
+    project.journal.note("after", "still writable")
+
+
+def test_a_damaged_journal_is_told_in_a_sentence(project: Project) -> None:
+    project.close()
+    (project.folder / "journal.sqlite").write_bytes(b"no database at all" * 100)
+    with pytest.raises(ProjectError, match=r"journal\.sqlite: the journal cannot be used"):
+        Project.open(project.folder)
+
+
+def test_events_keep_their_order(project: Project) -> None:
+    project.journal.note("run", "first")
+    project.journal.note("other", "between")
+    project.journal.note("run", "second")
+    assert [e.text for e in project.journal.events("run")] == ["first", "second"]
+    assert len(project.journal.events()) == 3

@@ -1,0 +1,60 @@
+"""project.toml: what is written is read again, and what a person edits is checked."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from SAM2IterativeLib.errors import SettingsError
+from SAM2IterativeLib.project import label_of
+from SAM2IterativeLib.project.settings_file import read_settings, settings_text, write_settings
+from SAM2IterativeLib.settings import Label, MemorySettings, RoundSettings, Settings
+
+CHANGED = Settings(
+    name='a "quoted" näme \\ with\ttabs\x7f',
+    seed=7,
+    labels=(label_of(3, "left"), Label(9, "right", (1, 2, 3), "list~SCT^1^x~SCT^2^y")),
+    rounds=RoundSettings(maximum=5, shares=(0.1, 1.0), minimum_gain=1e-05),
+    memory=MemorySettings(mode="G0", compete=False),
+)
+
+
+@pytest.mark.parametrize("settings", [Settings(), CHANGED], ids=["defaults", "changed"])
+def test_round_trip(tmp_path: Path, settings: Settings) -> None:
+    path = tmp_path / "project.toml"
+    write_settings(path, settings)
+    assert read_settings(path) == settings
+
+
+def test_defaults_stand_as_comments(tmp_path: Path) -> None:
+    text = settings_text(CHANGED)
+    assert "\nmaximum = 5\n" in text and "# converged_dice = 0.99\n" in text
+    path = tmp_path / "project.toml"
+    path.write_text(text.replace("# converged_dice = 0.99", "converged_dice = 0.5"), encoding="utf-8")
+    assert read_settings(path) == replace(CHANGED, rounds=replace(CHANGED.rounds, converged_dice=0.5))
+
+
+def test_a_persons_file_is_kept(tmp_path: Path) -> None:
+    path = tmp_path / "project.toml"
+    path.write_text('# my own words\nname = "x"\n')
+    write_settings(path, CHANGED)
+    assert "my own words" in (tmp_path / "project.previous.toml").read_text()
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("name = ", r"project\.toml: the file cannot be read"),
+        ("nam = 'x'", "unknown setting 'nam'.* Did you mean 'name'"),
+        ("[rounds]\nmaximum = 0", "maximum: 0 is out of range"),
+        ("[rounds]\nmaximum = 'many'", "must be int"),
+        ("[[labels]]\nvalue = 1\nname = 'a'\n[[labels]]\nvalue = 1\nname = 'b'", "two labels have the value 1"),
+        ("[[labels]]\nvalue = 1\nname = 'a'\n[[labels]]\nvalue = 2\nname = 'a'", "two labels have the name 'a'"),
+    ],
+)
+def test_mistakes_are_named(tmp_path: Path, text: str, says: str) -> None:
+    path = tmp_path / "project.toml"
+    path.write_text(text)
+    with pytest.raises(SettingsError, match=says):
+        read_settings(path)

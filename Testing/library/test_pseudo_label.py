@@ -1,0 +1,196 @@
+"""Method (h): fusion, weights, agreement, the choice of volumes, and what a reviewer decided."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from simulated_network import network_snapshots, one_hot
+
+from SAM2IterativeLib.guidance.pseudo_label import PseudoLabel, agreement, choose_training_volumes, fuse, overlay_review
+from SAM2IterativeLib.guidance.uncertainty import entropy
+from SAM2IterativeLib.phantom import phantom_case
+from SAM2IterativeLib.settings import PseudoLabelSettings
+
+SETTINGS = PseudoLabelSettings()
+
+
+def voxels(*probabilities: tuple[float, ...]) -> np.ndarray:
+    """Probabilities of a row of voxels, (C+1, 1, 1, n)."""
+    return np.array(probabilities, dtype=np.float32).T[:, None, None, :]
+
+
+def blocks(**corners: tuple[int, slice]) -> np.ndarray:
+    """A class map (6, 12, 12) with cubes given as class and columns."""
+    labels = np.zeros((6, 12, 12), dtype=np.uint8)
+    for c, columns in corners.values():
+        labels[1:5, 3:9, columns] = c
+    return labels
+
+
+def test_labels_are_the_argmax_of_the_mean() -> None:
+    s = voxels((0.6, 0.4), (0.1, 0.9), (0.8, 0.2))
+    h = voxels((0.1, 0.9), (0.4, 0.6), (0.7, 0.3))
+    assert fuse(s, h, SETTINGS).labels.ravel().tolist() == [1, 1, 0]
+
+
+@pytest.mark.parametrize(("share", "winner"), [(0.0, 1), (0.5, 1), (0.9, 0), (1.0, 0)])
+def test_the_share_moves_the_mean_between_history_and_sam2(share: float, winner: int) -> None:
+    s, h = voxels((0.6, 0.4)), voxels((0.1, 0.9))
+    assert fuse(s, h, PseudoLabelSettings(foundation_share=share)).labels.item() == winner
+
+
+def test_weights_follow_agreement_trust_and_certainty() -> None:
+    s = voxels((0.3, 0.6, 0.1), (0.9, 0.1, 0.0), (0.48, 0.51, 0.01), (1.0, 0.0, 0.0))
+    h = voxels((0.3, 0.5, 0.2), (0.2, 0.7, 0.1), (0.99, 0.01, 0.0), (1.0, 0.0, 0.0))
+    pseudo = fuse(s, h, PseudoLabelSettings(trusted_probability=0.7))
+    certainty = 1 - entropy((s + h) / 2)
+    # They agree; they disagree and are unsure; they disagree but the mean is sure; both are wholly certain.
+    expected = certainty.ravel() * [1, 0, 1, 1]
+    np.testing.assert_allclose(pseudo.weights.ravel(), expected, atol=1e-6)
+    assert pseudo.weights.ravel()[3] == 1
+    assert (pseudo.labels.dtype, pseudo.weights.dtype) == (np.uint8, np.float32)
+
+
+def test_a_mean_of_exactly_the_trusted_probability_is_not_trusted() -> None:
+    s, h = voxels((0.375, 0.625)), voxels((1.0, 0.0))
+    assert fuse(s, h, PseudoLabelSettings(trusted_probability=0.6875)).weights.item() == 0
+    assert fuse(s, h, PseudoLabelSettings(trusted_probability=0.68)).weights.item() > 0
+
+
+def test_only_the_largest_piece_of_a_single_class_stays() -> None:
+    labels = blocks(big=(1, slice(0, 5)), small=(1, slice(8, 10)))
+    p = one_hot(labels, 2, 0.9)
+    kept = fuse(p, p, SETTINGS, single_component={1})
+    everything = fuse(p, p, SETTINGS)
+    np.testing.assert_array_equal(everything.labels, labels)
+    np.testing.assert_array_equal(kept.labels, blocks(big=(1, slice(0, 5))))
+    island = (labels == 1) & (kept.labels == 0)
+    assert (kept.weights[island] == 0).all() and (everything.weights[island] > 0).all()
+    np.testing.assert_array_equal(kept.weights[~island], everything.weights[~island])
+
+
+def test_an_island_inside_another_class_goes_to_that_class() -> None:
+    labels = blocks(one=(1, slice(0, 4)), two=(2, slice(6, 12)))
+    labels[2, 5, 9] = 1
+    p = one_hot(labels, 2, 0.9)
+    p[:, 2, 5, 9] = 0.1, 0.5, 0.4
+    kept = fuse(p, p, SETTINGS, single_component={1, 2})
+    assert (kept.labels[2, 5, 9], kept.weights[2, 5, 9]) == (2, 0)
+
+
+def test_an_island_whose_next_class_is_elsewhere_too_becomes_background() -> None:
+    labels = blocks(one=(1, slice(0, 4)), two=(2, slice(6, 8)))
+    labels[2, 5, 11] = 1
+    p = one_hot(labels, 2, 0.9)
+    p[:, 2, 5, 11] = 0.1, 0.5, 0.4
+    assert fuse(p, p, SETTINGS, single_component={1, 2}).labels[2, 5, 11] == 0
+
+
+def test_agreement_is_the_mean_dice_over_the_classes_present() -> None:
+    a, b = blocks(one=(1, slice(0, 4))), blocks(one=(1, slice(2, 6)))
+    assert agreement(a, b, 1) == pytest.approx(0.5)
+    assert agreement(a, b, 5) == pytest.approx(0.5)
+    b[0, 0, 0] = 2
+    assert agreement(a, b, 2) == pytest.approx((2 * 48 / (96 + 96) + 0) / 2)
+
+
+def test_two_empty_answers_are_no_agreement() -> None:
+    empty = one_hot(np.zeros((2, 4, 4), int), 2, 0.9)
+    pseudo = fuse(empty, empty, SETTINGS)
+    assert pseudo.agreement == 0.0
+    assert not pseudo.labels.any() and (pseudo.weights > 0).all()
+
+
+def test_without_sam2_the_history_alone_speaks_where_it_is_sure() -> None:
+    history = voxels((0.1, 0.9), (0.4, 0.6), (0.95, 0.05))
+    pseudo = fuse(None, history, SETTINGS)
+    assert pseudo.labels.ravel().tolist() == [1, 1, 0]
+    np.testing.assert_allclose(pseudo.weights, (1 - entropy(history)) * [1, 0, 1], atol=1e-6)
+    assert pseudo.agreement == 0.0
+
+
+def test_a_class_sam2_was_not_asked_about_is_not_voted_down() -> None:
+    s = voxels((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (1.0, 0.0, 0.0))
+    h = voxels((0.1, 0.0, 0.9), (0.1, 0.9, 0.0), (0.3, 0.0, 0.7))
+    asked, unasked = fuse(s, h, SETTINGS), fuse(s, h, SETTINGS, abstained={2})
+    assert asked.labels.ravel().tolist() == [0, 1, 0]
+    assert unasked.labels.ravel().tolist() == [2, 1, 2]
+    assert (unasked.weights.ravel() > 0).tolist() == [True, True, False]
+    assert unasked.agreement == pytest.approx(0.5)
+
+
+def test_abstaining_altogether_equals_no_answer() -> None:
+    history = network_snapshots(phantom_case(0)[1].array, 2, 0)[0]
+    silent = one_hot(np.zeros(history.shape[1:], int), 2)
+    a, b = fuse(None, history, SETTINGS), fuse(silent, history, SETTINGS, abstained={0, 1, 2})
+    np.testing.assert_array_equal(a.labels, b.labels)
+    np.testing.assert_array_equal(a.weights, b.weights)
+    assert a.agreement == b.agreement == 0
+
+
+def test_the_inputs_are_left_as_they_are() -> None:
+    reference = phantom_case(1)[1].array
+    s, h = network_snapshots(reference, 2, 1, count=2)
+    copies = s.copy(), h.copy()
+    fuse(s, h, SETTINGS, single_component={1, 2}, abstained={2})
+    fuse(None, h, SETTINGS, single_component={1, 2})
+    np.testing.assert_array_equal((s, h), copies)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_weighted_voxels_are_truer_on_generated_volumes(seed: int) -> None:
+    reference = phantom_case(seed)[1].array
+    s, h = network_snapshots(reference, 2, seed, count=2)
+    pseudo = fuse(s, h, SETTINGS, single_component={1, 2})
+    border = (h.argmax(axis=0) > 0) | (s.argmax(axis=0) > 0)
+    right = pseudo.labels == reference
+    trusted = pseudo.weights > 0.5
+    assert right[border & trusted].mean() > right[border & ~trusted].mean() + 0.1
+
+
+def test_volumes_are_chosen_best_first() -> None:
+    agreements = {"a": 0.2, "b": 0.9, "c": 0.5, "d": 0.9, "e": 0.1, "f": 0.4}
+    assert choose_training_volumes(agreements, 0.5) == ("b", "d", "c")
+    assert choose_training_volumes(agreements, 0.75) == ("b", "d", "c", "f", "a")
+    assert choose_training_volumes(agreements, 1.0) == ("b", "d", "c", "f", "a", "e")
+    assert choose_training_volumes(dict(reversed(agreements.items())), 0.5) == ("b", "d", "c")
+
+
+def test_at_least_one_volume_is_chosen_if_there_is_any() -> None:
+    assert choose_training_volumes({"a": 0.1, "b": 0.0}, 0.0) == ("a",)
+    assert choose_training_volumes({}, 1.0) == ()
+    assert len(choose_training_volumes({str(n): 0.5 for n in range(30)}, 0.1)) == 3
+
+
+def uncertain_pseudo_label() -> PseudoLabel:
+    labels = blocks(one=(1, slice(0, 5)), two=(2, slice(6, 9)))
+    return PseudoLabel(labels, np.full(labels.shape, 0.3, dtype=np.float32), 0.7)
+
+
+def test_a_reviewed_case_has_weight_1_everywhere() -> None:
+    pseudo, reviewed = uncertain_pseudo_label(), blocks(one=(1, slice(0, 3)))
+    result = overlay_review(pseudo, reviewed)
+    np.testing.assert_array_equal(result.labels, reviewed)
+    assert (result.weights == 1).all()
+    assert result.labels.dtype == np.uint8
+
+
+def test_a_reviewed_segment_leaves_the_others() -> None:
+    pseudo, reviewed = uncertain_pseudo_label(), blocks(one=(1, slice(1, 7)), two=(2, slice(9, 12)))
+    result = overlay_review(pseudo, reviewed, segments=(1,))
+    decided = reviewed == 1
+    refused = (pseudo.labels == 1) & ~decided
+    other = ~decided & ~refused
+    assert (result.labels[decided] == 1).all() and (result.weights[decided] == 1).all()
+    assert refused.any() and (result.labels[refused] == 0).all() and (result.weights[refused] == 0).all()
+    np.testing.assert_array_equal(result.labels[other], pseudo.labels[other])
+    np.testing.assert_array_equal(result.weights[other], pseudo.weights[other])
+
+
+def test_reviewed_slices_leave_the_others() -> None:
+    pseudo, reviewed = uncertain_pseudo_label(), blocks(one=(1, slice(0, 3)))
+    result = overlay_review(pseudo, reviewed, slices=(2, 4))
+    for z in range(6):
+        source = reviewed if z in (2, 4) else pseudo.labels
+        np.testing.assert_array_equal(result.labels[z], source[z])
+        assert (result.weights[z] == (1 if z in (2, 4) else np.float32(0.3))).all()
