@@ -22,7 +22,7 @@ from .orientation import orientation_of, turn
 from .project import Case, Project
 from .references import References, match_references, read_reference
 from .review import Review
-from .round_files import COARSE, LABEL_MAPS, RoundFiles
+from .round_files import LABEL_MAPS, RoundFiles
 from .volumes import Geometry
 
 OnCase = Callable[[int, int, str], None]
@@ -46,8 +46,8 @@ def evaluate(project: Project, references_folder: str | Path, on_case: OnCase | 
         ``rounds``, and what did not take part: ``reviewed_cases`` (scored, but people had a hand in them), ``labelled_cases``,
         ``cases_without_reference``, ``references_without_case``, ``errors`` and ``remarks`` (sentences by case id).
         Each round: ``round``; ``coarse``, ``propagated`` and ``pseudo_label`` as ``metrics.summarise`` has them, misses counted;
-        ``missing`` (case ids by label map that the round did not make); ``uncertainty_error_spearman``, see ``SliceErrors``, and
-        ``uncertainty_error`` with its numbers of slices and its values ``per_class`` and ``per_case``.
+        ``missing``, case ids by label map that the round did not make, or that were changed since; ``uncertainty_error_spearman``,
+        see ``SliceErrors``, and ``uncertainty_error`` with its numbers of slices and its values ``per_class`` and ``per_case``.
 
     Raises:
         DataError: no such folder, or no reference fits a case.
@@ -64,10 +64,16 @@ def evaluate(project: Project, references_folder: str | Path, on_case: OnCase | 
         try:
             reference, remark = read_reference(project, case, path)
             remarks |= {case.id: remark} if remark else {}
-            for round, scores in rounds.items():
-                _Comparison(project, files, round, case, orientation).into(scores, reference.array, reference.geometry)
         except (DataError, ProjectError) as error:
             errors[case.id] = error.sentence
+            continue
+        for round, scores in rounds.items():
+            try:
+                _Comparison(project, files, round, case, orientation).into(scores, reference.array, reference.geometry)
+            except ProjectError as error:
+                errors[case.id] = error.sentence
+                for cases in scores.missing.values():
+                    cases.append(case.id)
     return _result(project, matched, rounds) | {"errors": errors, "remarks": remarks}
 
 
@@ -115,24 +121,26 @@ class _Comparison:
     orientation: str
 
     def into(self, scores: _RoundScores, reference: np.ndarray, geometry: Geometry) -> None:
-        """Score all label maps; ``reference`` holds label values (k, j, i) on the case's grid, ``geometry``."""
-        for name, file in LABEL_MAPS.items():
-            found = self.files.label_map(self.round, self.case, file)
+        """Score all label maps; ``reference`` holds label values (k, j, i) on the case's grid, ``geometry``.
+
+        Raises:
+            ProjectError: a file was changed; then nothing of the case was added to the round.
+        """
+        maps = {name: self.files.label_map(self.round, self.case, file) for name, file in LABEL_MAPS.items()}
+        uncertainty = self.files.uncertainty(self.round, self.case)
+        for name, found in maps.items():
             if found is None:
                 scores.missing[name].append(self.case.id)
-                continue
-            scores.scores[name][self.case.id] = score_case(found.array, reference, geometry.spacing, self.project.values)
-            if file == COARSE:
-                self._compare_slices(scores.slice_errors, found.array, reference, geometry)
+            else:
+                scores.scores[name][self.case.id] = score_case(found.array, reference, geometry.spacing, self.project.values)
+        coarse = maps["coarse"]
+        if coarse is not None and uncertainty is not None:
+            own = orientation_of(geometry.direction)
+            layers = (self._classes(coarse.array), self._classes(reference), uncertainty)
+            self._compare_slices(scores.slice_errors, *(turn(layer, own, self.orientation or own) for layer in layers))
 
-    def _compare_slices(self, errors: SliceErrors, coarse: np.ndarray, reference: np.ndarray, geometry: Geometry) -> None:
-        uncertainty = self.files.uncertainty(self.round, self.case)
-        if uncertainty is None:
-            return
-        own = orientation_of(geometry.direction)
-        found, true, doubt = (
-            turn(a, own, self.orientation or own) for a in (self._classes(coarse), self._classes(reference), uncertainty)
-        )
+    def _compare_slices(self, errors: SliceErrors, found: np.ndarray, true: np.ndarray, doubt: np.ndarray) -> None:
+        """Class maps and u, (k, j, i) as SAM2 saw them."""
         classes = len(self.project.values)
         table = slice_uncertainty(found, doubt, classes, self.project.settings.key_frames.margin)
         errors.of_case[self.case.id] = np.stack([table, 1.0 - slice_dice(found, true, classes)])

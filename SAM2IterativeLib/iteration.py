@@ -15,9 +15,10 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
+import torch
 
 from . import __version__
 from .dedicated.fingerprint import fingerprint_of
@@ -47,8 +48,12 @@ from .volumes import read_label_map
 
 log = logging.getLogger(__name__)
 
+Result = TypeVar("Result")
+
 TRAINING = "training"
-_SPACE_PER_VOXEL = 12
+_RUN, _ENDED = "run", "ended"
+"""Journal events of this kind: the number of a run's last round when it begins, this word when it ends by itself."""
+SPACE_PER_VOXEL = 12
 """Bytes of artefacts per voxel and round: a generous bound, probabilities compress well."""
 
 
@@ -85,6 +90,8 @@ class Iteration:
     def run(self, rounds: int, *, until_converged: bool = False) -> RunResult:
         """Do up to ``rounds`` further rounds; the first ever includes round 0, the training on the labelled cases alone.
 
+        A run that was stopped, killed or failed is continued to where it was going, whatever ``rounds`` says now.
+
         Args:
             rounds: how many, at least 1.
             until_converged: stop earlier when the pseudo-labels stand still, and never go past ``rounds.maximum``.
@@ -99,8 +106,8 @@ class Iteration:
         method = load_method(self.project.settings.method)(run)
         finished = self.project.journal.rounds()
         first = max(finished, default=-1) + 1
-        last = first + rounds - (0 if first == 0 else 1)
-        self.report(RunStarted(rounds, len(self._cases_to_label()), self.device.sentence, first))
+        last = self._target(first, rounds)
+        self.report(RunStarted(last - first + 1, len(self._cases_to_label()), self.device.sentence, first))
         self._pace.start(rounds_left=last - first + 1)
         verdict = self.verdict()
         done = first - 1
@@ -109,9 +116,19 @@ class Iteration:
                 break
             self._one_round(method, round)
             done, verdict = round, self.verdict()
+        self.project.journal.note(_RUN, _ENDED)
         reason = verdict.reason if verdict.finished and until_converged else f"round {done} is done; {verdict.reason}"
         self.report(RunFinished(done + 1, verdict.converged, reason))
         return RunResult(done if done >= 0 else None, verdict)
+
+    def _target(self, first: int, rounds: int) -> int:
+        """The last round of this run; that of an unfinished run where there is one."""
+        events = self.project.journal.events(_RUN)
+        if events and events[-1].text != _ENDED and int(events[-1].text) >= first:
+            return int(events[-1].text)
+        last = first + rounds - (0 if first == 0 else 1)
+        self.project.journal.note(_RUN, str(last))
+        return last
 
     def verdict(self) -> Verdict:
         """Whether the finished rounds have converged (method (j))."""
@@ -122,10 +139,11 @@ class Iteration:
     def plan(self) -> Plan:
         """The plan of ``plan.toml``, made from the data if there is none."""
         if not self.project.plan_path.is_file():
-            write_plan(self.project.plan_path, self._planned())
+            write_plan(self.project.plan_path, self.planned())
         return read_plan(self.project.plan_path)
 
-    def _planned(self) -> Plan:
+    def planned(self) -> Plan:
+        """The plan that the data and the settings of now ask for; no file is written."""
         fingerprints = []
         for case in self._usable("labelled", "unlabelled"):
             with self._setting_aside(case):
@@ -138,12 +156,15 @@ class Iteration:
     def _require_ready(self) -> None:
         if not self.project.values:
             raise DataError("the project has no labels.", cure="Import a labelled case, or name the labels in project.toml.")
+        voxels = 0
+        for case in self._usable("labelled", "unlabelled", "validation"):
+            with self._setting_aside(case):
+                voxels += self.project.voxels_of(case)
         if not self._usable("labelled"):
             raise DataError("no labelled case is usable.", cure="Import at least one case with its label map.")
         if not self._cases_to_label():
             raise DataError("there is no case to label.", cure="Import images without label maps.")
-        voxels = sum(int(np.prod(self.project.read_case_image(case).geometry.size)) for case in self._cases_to_label())
-        require_space(self.project.folder, _SPACE_PER_VOXEL * voxels)
+        require_space(self.project.folder, SPACE_PER_VOXEL * voxels)
 
     def _usable(self, *roles: Any) -> tuple[Case, ...]:
         return self.project.cases(*roles, usable=True)
@@ -156,9 +177,7 @@ class Iteration:
 
     def _one_round(self, method: Method, round: int) -> None:
         began = time.monotonic()
-        self._unit(
-            round, TRAINING, None, 0, 1, lambda: (list(method.train(round, self._fraction(round, TRAINING))), {})
-        )
+        self._unit(round, TRAINING, None, 0, 1, lambda: (list(method.train(round, self._fraction(round, TRAINING))), {}))
         for stage in method.stages:
             self._stage(method, round, stage)
         numbers = self._round_numbers(method, round) | {"seconds": time.monotonic() - began}
@@ -310,19 +329,24 @@ def provenance(run: RunContext) -> dict[str, Any]:
     }
 
 
-def run_safely(action: Callable[[], RunResult], report: Reporter) -> RunResult | None:
+def run_safely(action: Callable[[], Result], report: Reporter) -> Result | None:
     """Run, and turn what goes wrong into messages: a stop is no error, ours are told in their own sentence, faults go to the log too.
 
     Returns:
         None where the run stopped or failed.
     """
+    failure: SAM2IterativeError
     try:
         return action()
     except Stopped:
         report(RunFinished(0, False, "stopped; the same command continues."))
+        return None
     except SAM2IterativeError as error:
-        report(RunFailed(error.sentence, type(error).__name__))
+        failure = error
+    except torch.OutOfMemoryError:
+        cure = "Close other programs that use it, lower batch or patch in plan.toml, or set device = 'cpu'."
+        failure = ResourceError("the memory of the device does not suffice.", cure=cure)
     except MemoryError:
         failure = ResourceError("the memory of this computer does not suffice.", cure="Close other programs, or use fewer cases.")
-        report(RunFailed(failure.sentence, "ResourceError"))
+    report(RunFailed(failure.sentence, type(failure).__name__))
     return None

@@ -123,19 +123,61 @@ class RunFinished(Message):
 
 @dataclass(frozen=True)
 class RunFailed(Message):
-    """The run ended with an error; ``kind`` is the error's class name, ``details`` are for the log."""
+    """What was asked for ended with an error.
+
+    ``kind`` is the error's class name, ``details`` are for the log, ``request`` is the type of the request ("StartRun", ...).
+    """
 
     sentence: str
     kind: str
     details: str = ""
+    request: str = ""
+
+
+@dataclass(frozen=True)
+class Refused(Message):
+    """The worker did not begin what was asked for, and why; what is under way goes on."""
+
+    request: str
+    sentence: str
 
 
 @dataclass(frozen=True)
 class CorrectionPropagated(Message):
-    """Answer to ``PropagateCorrection``: the proposed label map, a path inside the project folder."""
+    """Answer to ``PropagateCorrection``: the proposed label map, a path inside the project folder.
+
+    ``slices`` are those that changed, counted as in the request.
+    """
 
     case: str
     label_map: str
+    seconds: float
+    slices: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Needs(Message):
+    """Answer to ``EstimateNeeds``: what a run would take, and what there is. Memory and disk in bytes; None: unknown.
+
+    ``memory`` is the run's peak on the device, ``seconds`` the time of the rounds asked for; ``remarks`` are sentences for a person.
+    """
+
+    device: str
+    device_memory: int | None
+    device_memory_free: int | None
+    memory: int | None
+    disk: int
+    disk_free: int
+    seconds: float | None
+    remarks: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class FolderPredicted(Message):
+    """Answer to ``PredictFolder``: how many label maps were written, and the files left out with the sentence why."""
+
+    written: int
+    set_aside: dict[str, Any]
     seconds: float
 
 
@@ -151,6 +193,18 @@ class Heartbeat(Message):
     """The worker lives; seconds since it started."""
 
     seconds: float
+
+
+@dataclass(frozen=True)
+class WorkerEnded(Message):
+    """The worker's process is gone. Told by the client at its end of the pipe, never sent over it.
+
+    ``expected``: it was asked to go. ``details`` are the last lines it wrote to its standard error.
+    """
+
+    expected: bool
+    sentence: str
+    details: str = ""
 
 
 @dataclass(frozen=True)
@@ -177,9 +231,11 @@ class StopRun(Message):
 
 @dataclass(frozen=True)
 class PropagateCorrection(Message):
-    """Carry a correction from ``slices`` (k indices) to the rest of a case.
+    """Carry a correction from ``slices`` to the rest of a case.
 
-    ``label_map`` is a path inside the project folder; ``values`` are the label values that were corrected, empty for all.
+    ``label_map`` is the name, below the project folder, of the map that holds the corrected slices; ``values`` are the label values to
+    carry, empty for all. ``before`` names the map as it was before the correction: with it only what the person changed is carried.
+    Slices count along array axis ``axis`` (0: k). ``reach``: slices to go from a corrected one at most; 0: as far as it takes.
     """
 
     project: str
@@ -187,6 +243,26 @@ class PropagateCorrection(Message):
     label_map: str
     slices: tuple[int, ...]
     values: tuple[int, ...] = field(default=())
+    before: str = ""
+    axis: int = 0
+    reach: int = 0
+
+
+@dataclass(frozen=True)
+class EstimateNeeds(Message):
+    """Say what ``rounds`` further rounds of a project would take."""
+
+    project: str
+    rounds: int
+
+
+@dataclass(frozen=True)
+class PredictFolder(Message):
+    """Label the images of a folder with the project's trained network."""
+
+    project: str
+    images: str
+    output: str
 
 
 @dataclass(frozen=True)
@@ -216,9 +292,7 @@ def from_line(line: str) -> Message:
         )
     kind = Message.kinds.get(str(table.pop("type", None)))
     if kind is None:
-        raise MessageError(
-            f"unknown type of message: {line[:200]!r}.", cure="Use the same version of SAM2Iterative on both sides."
-        )
+        raise MessageError(f"unknown type of message: {line[:200]!r}.", cure="Use the same version of SAM2Iterative on both sides.")
     return _built(kind, table)
 
 

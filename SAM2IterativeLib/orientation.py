@@ -43,7 +43,7 @@ def turn(array: NDArray[Any], present: str, wanted: str) -> NDArray[Any]:
     order = source_axes(present, wanted)
     lead = array.ndim - 3
     array = np.transpose(array, (*range(lead), *(lead + n for n in order)))
-    mirrored = [lead + n for n, w in enumerate(wanted) if present[order[n]] != w]
+    mirrored = tuple(lead + n for n, w in enumerate(wanted) if present[order[n]] != w)
     return np.flip(array, mirrored) if mirrored else array
 
 

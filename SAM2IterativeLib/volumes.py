@@ -7,6 +7,7 @@ A volume never travels without its geometry, and a file that is written is read 
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -105,6 +106,15 @@ def read_volume(path: str | Path, *, trusted: bool = False) -> Volume:
     if nonfinite:
         remarks.append(f"{nonfinite} voxels were not a number or infinite; they were set to 0.")
     return Volume(array, _sound_geometry(image, path), path, tuple(remarks))
+
+
+def voxel_count(path: str | Path) -> int:
+    """How many voxels a trusted image file has, from its header alone."""
+    reader = sitk.ImageFileReader()
+    with path_for_itk(Path(path)) as readable:
+        reader.SetFileName(str(readable))
+        reader.ReadImageInformation()
+    return math.prod(reader.GetSize())
 
 
 def read_label_map(path: str | Path, *, trusted: bool = False) -> LabelMap:

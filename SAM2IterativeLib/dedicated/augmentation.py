@@ -84,9 +84,11 @@ def augment(batch: Batch, drawn: Augmentation, patch: tuple[int, ...]) -> Batch:
 
 def crop(batch: Batch, patch: tuple[int, ...]) -> Batch:
     """The middle of a batch, unvaried."""
-    middle = tuple(slice((n - p) // 2, (n - p) // 2 + p) for n, p in zip(batch.image.shape[2:], patch, strict=True))
-    at = (Ellipsis, *middle)
-    return Batch(batch.image[at], batch.labels[at], batch.weights[at], batch.labelled)
+    image, labels, weights = batch.image, batch.labels, batch.weights
+    for axis, size in zip(range(-len(patch), 0), patch, strict=True):
+        first = (image.shape[axis] - size) // 2
+        image, labels, weights = (t.narrow(axis, first, size) for t in (image, labels, weights))
+    return Batch(image, labels, weights, batch.labelled)
 
 
 def vary_intensities(image: Tensor, drawn: Augmentation) -> Tensor:

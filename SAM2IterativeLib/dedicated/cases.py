@@ -96,9 +96,9 @@ def normalised(image: NDArray[np.generic], plan: Plan) -> NDArray[np.float32]:
     rule = plan.normalisation
     values = image.astype(np.float32)
     if rule.scheme == "colour":
-        return values / np.float32(127.5) - np.float32(1.0)
+        return np.asarray(values / 127.5 - 1.0, dtype=np.float32)
     if rule.scheme == "ct":
-        return (values.clip(rule.lower, rule.upper) - np.float32(rule.mean)) / np.float32(rule.deviation)
+        return np.asarray((values.clip(rule.lower, rule.upper) - rule.mean) / rule.deviation, dtype=np.float32)
     return np.stack([_zscore(channel, rule.lower, rule.upper, rule.ignore_zeros) for channel in values])
 
 

@@ -65,5 +65,5 @@ def largest_share(mask: NDArray[np.bool_]) -> float:
 
 def _foreground(image: NDArray[np.generic], labels: NDArray[np.integer]) -> tuple[float, ...]:
     values = image[labels > 0].ravel()
-    chosen = np.linspace(0, values.size - 1, min(values.size, _SAMPLES)).astype(int) if values.size else []
+    chosen = np.linspace(0, values.size - 1, min(values.size, _SAMPLES)).astype(int)
     return tuple(float(v) for v in values[chosen])

@@ -16,7 +16,6 @@ Weights = dict[str, Tensor]
 """A network's parameters and buffers by name, each tensor once, on the CPU, in float32."""
 
 
-
 def build_network(plan: Plan, seed: int = 0) -> nn.Module:
     """A network with fresh weights: (B, input_channels, *patch) → logits (B, classes + 1, *patch).
 
@@ -28,7 +27,7 @@ def build_network(plan: Plan, seed: int = 0) -> nn.Module:
     strides = [stride[first:] for stride in plan.strides]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network = DynUNet(
+        network: nn.Module = DynUNet(
             spatial_dims=plan.dimensions,
             in_channels=plan.input_channels,
             out_channels=plan.classes + 1,

@@ -38,8 +38,9 @@ def decided(default: Any, low: float | None = None, high: float | None = None, *
 class Normalisation:
     """How intensities become numbers around 0."""
 
-    scheme: Scheme = decided(
-        "zscore", note="zscore: each image by its own mean and deviation; ct: by the window below; colour: 0-255 to -1..1"
+    scheme: Scheme = field(
+        default="zscore",
+        metadata={"note": "zscore: each image by its own mean and deviation; ct: by the window below; colour: 0-255 to -1..1"},
     )
     lower: float = decided(0.5, note="zscore: percentile below which values are clipped; ct: Hounsfield units")
     upper: float = decided(99.5, note="zscore: percentile above which values are clipped; ct: Hounsfield units")
@@ -82,7 +83,7 @@ class Plan:
     """All decisions about the dedicated network. Sizes and spacings are (k, j, i)."""
 
     format_version: int = decided(FORMAT_VERSION, FORMAT_VERSION, FORMAT_VERSION, note="version of this file's layout")
-    network: Network = decided("unet2d", note="unet2d sees slices, unet3d sees blocks")
+    network: Network = field(default="unet2d", metadata={"note": "unet2d sees slices, unet3d sees blocks"})
     classes: int = decided(1, 1, 65535, note="foreground classes")
     channels: int = decided(1, 1, 64, note="channels of an image; 3 for colour")
     neighbours: int = decided(1, 0, 4, note="unet2d: slices before and after that are shown along with a slice")
@@ -100,7 +101,9 @@ class Plan:
     kernels: tuple[tuple[int, int, int], ...] = decided(
         ((1, 3, 3), (1, 3, 3), (1, 3, 3), (1, 3, 3)), note="size of the convolutions, level by level"
     )
-    norm: Norm = decided("instance", note="whether features are kept in range per image (instance) or over the batch (batch)")
+    norm: Norm = field(
+        default="instance", metadata={"note": "whether features are kept in range per image (instance) or over the batch (batch)"}
+    )
     batch: int = decided(16, 1, 4096, note="images or blocks in a training step")
     first_steps: int = decided(1000, 1, 1_000_000, note="training steps of round 0")
     round_steps: int = decided(500, 1, 1_000_000, note="training steps of every later round")

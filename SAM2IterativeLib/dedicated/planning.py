@@ -83,7 +83,7 @@ def make_plan(
     planned = np.maximum(1, np.round(sizes * spacings / spacing))
     patch, strides, kernels = _shape(planned, spacing, network, budget)
     voxels = int(np.prod(patch))
-    batch = settings.batch or int(np.clip(budget.batch_voxels // voxels, budget.smallest_batch, budget.largest_batch))
+    fitting = int(np.clip(budget.batch_voxels // voxels, budget.smallest_batch, budget.largest_batch))
     first_steps, round_steps = _steps(network, device)
     return Plan(
         network=network,
@@ -96,7 +96,7 @@ def make_plan(
         features=tuple(min(budget.features << level, budget.most_features) for level in range(len(strides))),
         strides=strides,
         kernels=kernels,
-        batch=batch,
+        batch=settings.batch or fitting,
         first_steps=settings.first_steps or first_steps,
         round_steps=settings.round_steps or round_steps,
         learning_rate=settings.learning_rate,

@@ -72,7 +72,7 @@ class Predictor:
         if total is None:
             raise ValueError("a Predictor needs at least one set of weights.")
         on_grid = from_plan((total / total.sum(0, keepdim=True)).numpy(), geometry, self.plan)
-        return on_grid / on_grid.sum(0, keepdims=True)
+        return np.asarray(on_grid / on_grid.sum(0, keepdims=True), dtype=np.float32)
 
     def _built(self, weights: Weights) -> nn.Module:
         network = build_network(self.plan)

@@ -6,6 +6,7 @@ In 2-D only the two in-plane axes are resampled: slices stay what they are.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ from ..volumes import Geometry
 from .plan import Plan
 
 Size = tuple[int, int, int]
+Value = TypeVar("Value", bound=np.generic)
 
 _DIRECTIONS = (("R", "L"), ("A", "P"), ("I", "S"))  # LPS axes: falling and growing coordinate
 
@@ -37,13 +39,13 @@ def orientation_of(direction: Sequence[float]) -> str:
     return "".join(code)
 
 
-def turn(array: NDArray[np.generic], present: str, wanted: str) -> NDArray[np.generic]:
+def turn(array: NDArray[Value], present: str, wanted: str) -> NDArray[Value]:
     """Permute and mirror the last three axes from one orientation to another; nothing is interpolated. Swap the codes to undo."""
     order = [next(n for n, letter in enumerate(present) if _same_axis(letter, w)) for w in wanted]
     lead = array.ndim - 3
     array = np.transpose(array, (*range(lead), *(lead + n for n in order)))
     mirrored = [lead + n for n, w in enumerate(wanted) if present[order[n]] != w]
-    return np.flip(array, mirrored) if mirrored else array
+    return np.flip(array, tuple(mirrored)) if mirrored else array
 
 
 def turned_spacing(spacing: Sequence[float], present: str, wanted: str) -> tuple[float, float, float]:

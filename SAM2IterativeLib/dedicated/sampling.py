@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -16,6 +17,8 @@ from torch import Tensor
 from ..errors import DataError
 from .cases import TrainingCase
 from .plan import Plan
+
+Value = TypeVar("Value", bound=np.generic)
 
 _MARGIN = 0.15  # cut out so much more on each side that a rotated or shifted patch still shows image
 
@@ -123,21 +126,19 @@ def _start(centre: int, size: int, patch: int) -> int:
 
 
 def _cut_out(
-    array: NDArray[np.generic], first: Sequence[int], region: Sequence[int], *, repeat_slices: bool = False
-) -> NDArray[np.generic]:
+    array: NDArray[Value], first: Sequence[int], region: Sequence[int], *, repeat_slices: bool = False
+) -> NDArray[Value]:
     """``array[..., first:first+region]`` over the last three axes; zeros outside, or the end slice again with ``repeat_slices``."""
-    k_range = range(first[0], first[0] + region[0])
-    if repeat_slices:
-        k_range_inside = [min(max(k, 0), array.shape[-3] - 1) for k in k_range]
     out = np.zeros((*array.shape[:-3], *region), dtype=array.dtype)
     low = [max(0, f) for f in first]
     high = [min(n, f + r) for n, f, r in zip(array.shape[-3:], first, region, strict=True)]
-    target = tuple(slice(a - f, b - f) for a, b, f in zip(low, high, first, strict=True))
-    source = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
+    k, j, i = (slice(a - f, b - f) for a, b, f in zip(low, high, first, strict=True))
+    rows, columns = slice(low[1], high[1]), slice(low[2], high[2])
     if repeat_slices:
-        out[..., :, target[1], target[2]] = array[..., k_range_inside, source[1], source[2]]
+        slices = np.arange(first[0], first[0] + region[0]).clip(0, array.shape[-3] - 1)
+        out[..., :, j, i] = array[..., slices, rows, columns]
     else:
-        out[(..., *target)] = array[(..., *source)]
+        out[..., k, j, i] = array[..., low[0] : high[0], rows, columns]
     return out
 
 

@@ -72,7 +72,7 @@ class PseudoLabelObjective:
 
     def __call__(self, network: nn.Module, average: nn.Module, batch: Batch, fraction: float) -> Tensor:
         """One pass for both halves, then a loss for each."""
-        logits = network(batch.image)
+        logits: Tensor = network(batch.image)
         n = batch.labelled
         loss = logits.new_zeros((), dtype=torch.float32)
         if n > 0:
@@ -87,8 +87,8 @@ class PseudoLabelObjective:
 class Task:
     """One training: what, from where, how long.
 
-    Args of note: ``start`` weights of the previous round, None for round 0; ``checkpoint`` where a resumable state is kept, None for
-    nowhere: if the file exists, training goes on from it.
+    ``plan`` decides steps and network; ``cases`` on the plan's grid, at least one labelled; ``start`` weights of the previous round,
+    None for round 0; ``checkpoint`` where a resumable state is kept, None for nowhere. If that file exists, training goes on from it.
     """
 
     plan: Plan
@@ -221,10 +221,9 @@ class _Training:
         """Running average of the weights; a shorter memory at first, so that the untrained weights are soon forgotten."""
         momentum = min(self.task.plan.averaging, (1 + self.step) / (10 + self.step)) if self.task.plan.averaging else 0.0
         with torch.no_grad():
-            for mean, now in zip(self.average.parameters(), self.network.parameters(), strict=True):
-                mean.lerp_(now, 1 - momentum)
-            for mean, now in zip(self.average.buffers(), self.network.buffers(), strict=True):
-                mean.lerp_(now, 1 - momentum) if mean.is_floating_point() else mean.copy_(now)
+            now = [*self.network.parameters(), *self.network.buffers()]
+            for mean, value in zip([*self.average.parameters(), *self.average.buffers()], now, strict=True):
+                mean.lerp_(value, 1 - momentum) if mean.is_floating_point() else mean.copy_(value)
 
     def recover(self) -> None:
         """Go back to the last good state and on in float32; the second time give up."""

@@ -41,7 +41,7 @@ class Window:
 
     @classmethod
     def around(cls, mask: np.ndarray, margin: float = 0.5, minimum: int = 32) -> Window:
-        """A square around all of ``mask`` (k, j, i) bool, wider by ``margin`` of its extent, never wider than the slice needs.
+        """A square that holds all of ``mask`` (k, j, i) bool, wider by ``margin`` of its extent, never wider than the slice needs.
 
         An empty mask gives a square around the whole slice.
         """
@@ -51,9 +51,11 @@ class Window:
             return cls._square(mask.shape[1] / 2, mask.shape[2] / 2, longest)
         extent = max(int(np.ptp(rows)), int(np.ptp(columns))) + 1
         # Steps of 8 pixels: a mask that changes a little from round to round keeps its window, and so its features.
-        side = min(longest, max(minimum, 8 * round(extent * (1 + margin) / 8)))
-        middle = [8 * round((axis[0] + axis[-1] + 1) / 16) for axis in (rows, columns)]
-        return cls._square(middle[0], middle[1], side)
+        side = min(longest, max(minimum, extent, 8 * round(extent * (1 + margin) / 8)))
+        row, column = (
+            float(np.clip(8 * round((axis[0] + axis[-1] + 1) / 16), axis[-1] + 1 - side / 2, axis[0] + side / 2)) for axis in (rows, columns)
+        )
+        return cls._square(row, column, side)
 
     @classmethod
     def _square(cls, row: float, column: float, side: int) -> Window:
@@ -164,7 +166,7 @@ class FeatureCache:
     def get(self, array: np.ndarray, window: Window) -> VolumeFeatures:
         """The features of ``array`` in ``window``, from the cache or computed."""
         digest = hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()
-        key = f"{digest} {array.shape} {window} {self.foundation.digest}"
+        key = f"{digest} {array.shape} {array.dtype} {window} {self.foundation.digest}"
         if key in self._kept:
             self._kept.move_to_end(key)
             return self._kept[key]

@@ -2,7 +2,8 @@
 
 Groups: G1 is the class; G2 the set of classes on the slice. An entry is *support* (a labelled case: the anatomical prior), *key* (a
 prompted slice of the same volume) or *recent* (a slice passed just before). Choosing entries is pure, so it can be read and tested
-without a model. The stock bank (mode G0) takes all key entries and the last six slices, whatever their quality.
+without a model. The stock bank (mode G0) takes all key entries and the slices just passed, whatever their quality: of the last six the
+whole memory, of the last fifteen the object pointer.
 """
 
 from __future__ import annotations
@@ -26,11 +27,13 @@ TEMPORAL_SLOTS = 6
 """Distances that SAM2 has a temporal code for."""
 FARTHEST_POINTER = 15
 """Slices over which SAM2 codes the distance of an object pointer."""
+MOST_CONDITIONING, MOST_ENTRIES = 4, 7
+"""What one query attends to at most: SAM2 is trained on few conditioning frames and has seven memory slots."""
 _QUERY_NUMBER = 1000
 """The query slice's number in modes G1 and G1+G2: entries find free numbers on either side of it."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Entry:
     """One memory.
 
@@ -55,14 +58,14 @@ class Entry:
     content: dict[str, Any] = field(repr=False)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Query:
     """The slice that asks.
 
     Attributes:
         class_index: the class it is segmented for.
         slice_index, slices: its place in the volume; direction: +1 or -1, the way the pass walks.
-        position, classes, descriptor: as in ``Entry``.
+        position, descriptor: as in ``Entry``; classes: too, or None where nobody knows them: then no entry's are the same.
     """
 
     class_index: int
@@ -70,7 +73,7 @@ class Query:
     slices: int
     direction: int
     position: float
-    classes: frozenset[int]
+    classes: frozenset[int] | None
     descriptor: torch.Tensor = field(repr=False)
 
 
@@ -93,7 +96,11 @@ class MemoryBank:
         self._entries.setdefault(entry.class_index, []).append(entry)
 
     def chosen(self, query: Query) -> tuple[list[Entry], list[Entry]]:
-        """The entries that a query attends to: for the conditioning slots, and for the temporal slots, latest first."""
+        """The entries that a query attends to: for the conditioning slots, and for the temporal slots, latest first.
+
+        Outside mode G0 at most ``MOST_CONDITIONING`` and ``MOST_ENTRIES`` in all: support entries give way to key entries, and
+        recent ones to both.
+        """
         group = self._entries.get(query.class_index, [])
         keys = [e for e in group if e.source == "key" and e.slice_index != query.slice_index]
         passed = sorted(
@@ -101,9 +108,11 @@ class MemoryBank:
             key=lambda e: abs(query.slice_index - e.slice_index),
         )
         if self.settings.mode == "G0":
-            return keys, [e for e in passed if abs(query.slice_index - e.slice_index) <= TEMPORAL_SLOTS]
+            return keys, [e for e in passed if abs(query.slice_index - e.slice_index) <= FARTHEST_POINTER]
+        nearest = _nearest_keys(query, keys, min(self.settings.key, MOST_CONDITIONING))
         support = ranked_support(query, [e for e in group if e.source == "support"], self.settings)
-        return [*support, *_nearest_keys(query, keys, self.settings.key)], _recent(passed, self.settings.recent)
+        conditioning = [*support[: MOST_CONDITIONING - len(nearest)], *nearest]
+        return conditioning, _recent(passed, min(self.settings.recent, MOST_ENTRIES - len(conditioning)))
 
     def memories(self, query: Query) -> Memories:
         """The chosen entries numbered as SAM2 wants them.
@@ -126,7 +135,7 @@ def ranked_support(query: Query, entries: Sequence[Entry], settings: MemorySetti
 
     In mode G1+G2 entries whose slice shows the query's classes come before all others; in G1 the classes are not looked at.
     """
-    grouped = settings.mode == "G1+G2"
+    grouped = settings.mode == "G1+G2" and query.classes is not None
 
     def rank(entry: Entry) -> tuple[bool, float]:
         alike = entry.classes == query.classes
@@ -163,23 +172,37 @@ def _stock_numbers(entries: Iterable[Entry], query: Query) -> dict[int, dict[str
 
 
 def _near_numbers(conditioning: Sequence[Entry], recent: Sequence[Entry], query: Query) -> Memories:
-    taken: set[int] = set()
-    temporal: dict[int, dict[str, Any]] = {}
-    for entry in recent:
-        distance = min(abs(query.slice_index - entry.slice_index), TEMPORAL_SLOTS)
-        number = _free(_QUERY_NUMBER - distance, -1, taken)
-        temporal[number] = entry.content
-    fixed: dict[int, dict[str, Any]] = {}
-    for entry in conditioning:
-        ahead = 0 if entry.source == "support" else (entry.slice_index - query.slice_index) * query.direction
-        ahead = max(-FARTHEST_POINTER, min(FARTHEST_POINTER, ahead))
-        step = 1 if ahead > 0 else -1
-        fixed[_free(_QUERY_NUMBER + (ahead or -1), step, taken)] = entry.content
+    temporal = {_QUERY_NUMBER - slot: e.content for slot, e in zip(_temporal_slots(recent, query), recent, strict=True)}
+    places = _conditioning_places(conditioning, query)
+    fixed = {_QUERY_NUMBER + place: e.content for place, e in zip(places, conditioning, strict=True)}
     return Memories(fixed, temporal, 2 * _QUERY_NUMBER)
 
 
-def _free(number: int, step: int, taken: set[int]) -> int:
-    while number in taken:
-        number += step
-    taken.add(number)
-    return number
+def _temporal_slots(recent: Sequence[Entry], query: Query) -> list[int]:
+    """Distances 1..``TEMPORAL_SLOTS`` of entries sorted latest first: their own, where failures lie between them nearer ones."""
+    slots: list[int] = []
+    farthest = TEMPORAL_SLOTS
+    for entry in reversed(recent):
+        farthest = min(farthest, abs(query.slice_index - entry.slice_index))
+        slots.insert(0, farthest)
+        farthest -= 1
+    return slots
+
+
+def _conditioning_places(conditioning: Sequence[Entry], query: Query) -> list[int]:
+    """Where conditioning entries stand, ahead (+) or behind (-) of the query, all different, at most ``FARTHEST_POINTER`` away.
+
+    Key entries keep their distance; support entries take what is free right behind the query.
+    """
+    places: dict[int, int] = {}
+    order = sorted(range(len(conditioning)), key=lambda i: (conditioning[i].source == "support", i))
+    for index in order:
+        entry = conditioning[index]
+        ahead = -1 if entry.source == "support" else (entry.slice_index - query.slice_index) * query.direction
+        ahead = max(-FARTHEST_POINTER, min(FARTHEST_POINTER, ahead))
+        # A taken place yields the next one: outwards from the query's side for support, inwards from the limit for keys.
+        step = -1 if entry.source == "support" or ahead > 0 else 1
+        while ahead in places.values():
+            ahead += step
+        places[index] = ahead
+    return [places[index] for index in range(len(conditioning))]

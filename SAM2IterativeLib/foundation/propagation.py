@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -16,10 +16,12 @@ from .arithmetic import fast_arithmetic
 from .features import VolumeFeatures
 from .memory_bank import Entry, MemoryBank, Query, Source
 from .sam2_model import SAM2Base
-from .tracking import Memories, Points, SliceResult, encode_memory, padding_points, track_slice
+from .tracking import NO_MEMORIES, Memories, Points, SliceResult, encode_memory, padding_points, track_slice
 
 ABSENT_LOGIT = -1024.0
 """What SAM2 itself writes where it says that the object is not on the slice."""
+LEAST_LOGIT = -10.0
+"""What "not here" counts in an average: SAM2's -1024 would outvote every other pass, however near its key frame is."""
 GATE = 0.2
 """A class is looked for on a slice only where its history exceeds this there or on a neighbouring slice (method (f))."""
 
@@ -47,7 +49,7 @@ class Propagated:
     """Averaged logits of a volume.
 
     Attributes:
-        logits: (C, k, j, i) float32; ``ABSENT_LOGIT`` where a class is not.
+        logits: (C, k, j, i) float32, each class against background, not yet competing; ``LEAST_LOGIT`` where a class is not.
         abstained: classes without any prompt and without support: SAM2 says nothing about them.
     """
 
@@ -103,7 +105,7 @@ class Propagator:
             support: entries of labelled cases; their classes get a mask even without a key frame.
 
         Returns:
-            Logits on the volume's grid, averaged over the passes with weights exp(-distance to the key frame / decay).
+            Logits on the volume's grid, averaged over the passes with weights exp(-distance to the key frame / decay) (method (g)).
         """
         with torch.inference_mode(), fast_arithmetic(self.device):
             passes = [_Pass(self, volume, guidance, support, direction) for direction in (1, -1)]
@@ -111,15 +113,18 @@ class Propagator:
             weights = torch.zeros(guidance.class_count, volume.shape[0])
             for walk in passes:
                 for z, class_logits, class_weights in walk.slices():
-                    total[:, z] += class_weights[:, None, None] * class_logits
+                    total[:, z] += class_weights[:, None, None] * class_logits.clamp(min=LEAST_LOGIT)
                     weights[:, z] += class_weights
         reached = weights > 0
-        logits = torch.where(reached[..., None, None], total / weights.clamp(min=1e-12)[..., None, None], ABSENT_LOGIT)
-        supported = {e.class_index for e in support}
-        silent = frozenset(
-            c for c in range(1, guidance.class_count + 1) if not guidance.prompts.get(c) and c not in supported
-        )
+        logits = torch.where(reached[..., None, None], total / weights.clamp(min=1e-12)[..., None, None], LEAST_LOGIT)
+        supported = self.supported(support)
+        silent = frozenset(c for c in range(1, guidance.class_count + 1) if not guidance.prompts.get(c) and c not in supported)
         return Propagated(logits.numpy(), silent)
+
+    def supported(self, support: Iterable[Entry]) -> frozenset[int]:
+        """The classes that support entries alone may find: none in mode G0, which knows no other volumes."""
+        used = self.memory.mode != "G0" and self.memory.support > 0
+        return frozenset(entry.class_index for entry in support) if used else frozenset()
 
     def support_entries(
         self, case: str, volume: VolumeFeatures, labels: np.ndarray, class_count: int, most: int = 12
@@ -143,11 +148,16 @@ class Propagator:
         return entries
 
     def _exact(self, volume: VolumeFeatures, z: int, mask: np.ndarray) -> SliceResult:
-        """A mask taken word for word, and its memory."""
+        """A mask taken word for word, and its memory; in mode G0 at a quarter of the resolution, as the stock predictor keeps it."""
         tensor = torch.from_numpy(np.ascontiguousarray(mask))[None, None].float().to(self.device.torch)
-        side = self.model.image_size
-        square = (volume.window.masks_to_model(tensor, side) > 0.5).float()
-        return track_slice(self.model, volume.of_slice(z), 0, Memories({}, {}, 1), mask=square, first=True)
+        side, features, stock = self.model.image_size, volume.of_slice(z), self.memory.mode == "G0"
+        square = (volume.window.masks_to_model(tensor, side) >= 0.5).float()
+        result = track_slice(self.model, features, 0, NO_MEMORIES, mask=square, first=True, remember=not stock)
+        if stock:
+            coarse = F.interpolate(result.low_logits, size=(side, side), mode="bilinear", align_corners=False)
+            result = replace(result, logits=coarse)
+            encode_memory(self.model, features, result.entry, coarse, prompted=True)
+        return result
 
     def prompted(self, volume: VolumeFeatures, prompt: Prompt, memories: Memories, number: int) -> SliceResult:
         """One class on one key frame."""
@@ -193,14 +203,14 @@ class _Pass:
     """One walk through the slices, upwards or downwards, all classes together."""
 
     def __init__(
-        self, owner: Propagator, volume: VolumeFeatures, guidance: Guidance, support: Iterable[Entry], direction: int
+        self, owner: Propagator, volume: VolumeFeatures, guidance: Guidance, support: Sequence[Entry], direction: int
     ) -> None:
         self.owner, self.volume, self.guidance, self.direction = owner, volume, guidance, direction
         self.slices_total = volume.shape[0]
-        self.bank = MemoryBank(owner.memory, support if owner.memory.mode != "G0" else ())
+        self.supported = owner.supported(support)
+        self.bank = MemoryBank(owner.memory, support if self.supported else ())
         self.descriptors = volume.descriptors()
         self.prompts = {c: {p.slice_index: p for p in prompts} for c, prompts in guidance.prompts.items()}
-        self.supported = {e.class_index for e in support} if owner.memory.mode != "G0" else set()
         self.key_logits: dict[tuple[int, int], torch.Tensor] = {}
         self._remember_key_frames()
 
@@ -236,10 +246,11 @@ class _Pass:
                 query = self._query(c, prompt.slice_index)
                 memories = self.bank.memories(query)
                 result = self.owner.prompted(self.volume, prompt, memories, self.bank.query_number(query))
-                self.bank.add(self._entry(query, "key", result))
+                self.bank.add(self._entry(query, "key", result, result.logits))
                 self.key_logits[c, prompt.slice_index] = result.logits[0, 0].float()
 
     def _one_slice(self, z: int, active: list[int]) -> torch.Tensor:
+        """Logits (C, side, side) of every class against background; only what goes into memory has competed."""
         side = self.owner.model.image_size
         logits = torch.full((self.guidance.class_count, side, side), ABSENT_LOGIT, device=self.owner.device.torch)
         results: dict[int, tuple[Query, SliceResult]] = {}
@@ -250,31 +261,32 @@ class _Pass:
                 logits[c - 1] = self.key_logits[c, z]
                 continue
             query = self._query(c, z)
-            number, memories = self.bank.query_number(query), self.bank.memories(query)
+            memories = self.bank.memories(query)
+            if not memories.conditioning:
+                continue  # SAM2 would segment anything at all
+            number = self.bank.query_number(query)
             result = track_slice(self.owner.model, self.volume.of_slice(z), number, memories, remember=False)
             logits[c - 1] = result.logits[0, 0].float()
             results[c] = query, result
-        if self.owner.memory.compete:
-            logits = torch.where(logits > ABSENT_LOGIT / 2, competed_logits(logits.float()), logits.float())
-        self._remember(z, logits, results)
+        self._remember(z, competed_logits(logits) if self.owner.memory.compete else logits, results)
         return logits
 
     def _remember(self, z: int, logits: torch.Tensor, results: dict[int, tuple[Query, SliceResult]]) -> None:
         """The competed logits go into memory; key frames are there already."""
         for c, (query, result) in results.items():
             here = logits[None, c - 1 : c]
-            encode_memory(self.owner.model, self.volume.of_slice(z), result.entry, here, from_points=False)
-            self.bank.add(self._entry(query, "recent", result))
+            encode_memory(self.owner.model, self.volume.of_slice(z), result.entry, here, prompted=False)
+            self.bank.add(self._entry(query, "recent", result, here))
 
-    def _entry(self, query: Query, source: Source, result: SliceResult) -> Entry:
-        present = bool(result.object_score[0, 0] > 0) and bool((result.logits > 0).any())
+    def _entry(self, query: Query, source: Source, result: SliceResult, logits: torch.Tensor) -> Entry:
+        present = bool(result.object_score[0, 0] > 0) and bool((logits > 0).any())
         return Entry(
             query.class_index,
             source,
             "",
             query.slice_index,
             query.position,
-            query.classes,
+            query.classes or frozenset(),
             query.descriptor,
             float(result.quality.max()),
             present,
@@ -285,7 +297,7 @@ class _Pass:
         positions, classes = self.guidance.positions, self.guidance.classes
         position = float(positions[z]) if positions is not None else z / max(1, self.slices_total - 1)
         return Query(
-            c, z, self.slices_total, self.direction, position, classes[z] if classes else frozenset(), self.descriptors[z]
+            c, z, self.slices_total, self.direction, position, None if classes is None else classes[z], self.descriptors[z]
         )
 
     def _is_allowed(self, c: int, z: int) -> bool:

@@ -23,7 +23,8 @@ class SliceResult:
         candidates: (n, m, side, side), all masks (m = 3 after a single click, else 1).
         quality: (n, m), the predicted IoU of each candidate.
         object_score: (n, 1), above 0 where the object is on this slice.
-        entry: what later slices attend to, as ``SAM2Base`` keeps it.
+        entry: what later slices attend to, as ``SAM2Base`` keeps it: object pointer, object score and, once encoded, the memory
+            features with their position codes.
     """
 
     logits: torch.Tensor
@@ -78,25 +79,31 @@ def track_slice(
     """
     tokens, positions, sizes = features.tokens()
     is_first = not memories.conditioning if first is None else first
-    bank = {"cond_frame_outputs": memories.conditioning, "non_cond_frame_outputs": memories.recent}
-    entry, heads, _, _ = model._track_step(
+    bank = {"cond_frame_outputs": _in_float(memories.conditioning), "non_cond_frame_outputs": _in_float(memories.recent)}
+    _, heads, _, _ = model._track_step(
         number, is_first, tokens, positions, sizes, points, mask, bank, memories.slices, reverse, previous_logits
     )
     _, candidates, quality, low, high, pointer, score = heads
-    entry = {"pred_masks": low, "obj_ptr": pointer, "object_score_logits": score}
+    entry = {"obj_ptr": pointer, "object_score_logits": score}
     if remember:
-        encode_memory(model, features, entry, high, from_points=points is not None)
+        encode_memory(model, features, entry, high, prompted=points is not None or mask is not None)
     return SliceResult(high, low, candidates, quality, score, entry)
 
 
-def encode_memory(
-    model: SAM2Base, features: SliceFeatures, entry: dict[str, Any], logits: torch.Tensor, *, from_points: bool
-) -> None:
-    """Write the memory of ``logits`` (n, 1, side, side) on this slice into ``entry``."""
+def encode_memory(model: SAM2Base, features: SliceFeatures, entry: dict[str, Any], logits: torch.Tensor, *, prompted: bool) -> None:
+    """Write the memory of ``logits`` (n, 1, side, side) on this slice into ``entry``.
+
+    As the stock predictor does it: masks of prompted slices are binarised where the model is configured so, and what is kept for use
+    (not for training) is kept in bfloat16.
+    """
     tokens, _, sizes = features.tokens()
-    model._encode_memory_in_output(
-        tokens, sizes, True if from_points else None, True, logits, entry["object_score_logits"], entry
-    )
+    remembered, codes = model._encode_new_memory(tokens, sizes, logits, entry["object_score_logits"], prompted)
+    entry["maskmem_features"] = remembered if model.training else remembered.bfloat16()
+    entry["maskmem_pos_enc"] = codes
+
+
+def _in_float(entries: dict[int, dict[str, Any]]) -> dict[int, dict[str, Any]]:
+    return {number: {**entry, "maskmem_features": entry["maskmem_features"].float()} for number, entry in entries.items()}
 
 
 def padding_points(count: int, device: torch.device) -> Points:

@@ -33,12 +33,12 @@ from ..guidance.pseudo_label import fuse
 from ..guidance.uncertainty import uncertainty, update_history
 from ..project import Case, load_arrays, load_probabilities, save_arrays, save_probabilities
 from ..review import PROPOSAL
-from ..volumes import LabelMap, Volume, read_label_map, write_label_map, write_volume
+from ..round_files import COARSE, LABEL_MAPS, PROMPTS, PROPAGATED, UNCERTAINTY
+from ..volumes import LabelMap, Volume, read_label_map, read_volume, write_label_map, write_volume
 from .method import FractionDone, Method, Outcome, RunContext
 from .training_set import AGREEMENT, WEIGHTS, training_cases
 from .working_grid import WorkingGrid
 
-COARSE, PROPAGATED, UNCERTAINTY, PROMPTS = "coarse.nii.gz", "propagated.nii.gz", "uncertainty.nii.gz", "prompts.json"
 _PROBABILITIES, _HISTORY, _ANSWER, _RECORD = "probabilities.npz", "history.npz", "foundation.npz", "prompt_record.npz"
 _SUPPORT_CASES = 16
 """Labelled cases whose slices enter the memory bank; more add cost, hardly anything new."""
@@ -57,7 +57,7 @@ class IFDL(Method):
     """See the module's text."""
 
     stages = ("coarse", "propagation", "pseudo_label")
-    scored = {"coarse": COARSE, "propagated": PROPAGATED, "pseudo_label": PROPOSAL}
+    scored = LABEL_MAPS
 
     def __init__(self, run: RunContext) -> None:
         super().__init__(run)
@@ -292,8 +292,6 @@ class IFDL(Method):
         write_label_map(self._path(round, case, name), LabelMap.of_classes(classes, self.run.project.values, volume.geometry))
 
     def _read_uncertainty(self, round: int, case: Case) -> np.ndarray:
-        from ..volumes import read_volume
-
         return read_volume(self._path(round, case, UNCERTAINTY), trusted=True).array.astype(np.float32)
 
     def _record(self, round: int, case: Case, shape: tuple[int, ...]) -> PromptRecord:

@@ -71,8 +71,8 @@ def _normal(generator: torch.Generator, *shape: int) -> torch.Tensor:
 def sample_anatomy(generator: torch.Generator, count: int) -> Anatomy:
     """Draw ``count`` independent anatomies on the generator's device."""
     b, s = count, STRUCTURES
-    radii = torch.exp(uniform(generator, -2.1, -0.75, b, s, 1)) * torch.exp(0.35 * _normal(generator, b, s, 3))
-    radii = radii.clamp(0.06, 0.7)
+    radii = torch.exp(uniform(generator, -1.9, -0.6, b, s, 1)) * torch.exp(0.3 * _normal(generator, b, s, 3))
+    radii = radii.clamp(0.08, 0.7)
     radii[:, 0] = uniform(generator, 0.7, 1.3, b, 3)
     radii[:, 6:8] = radii[:, 6:8].clamp(min=0.2)
     tubes = [*TUBES, FORK]
@@ -80,7 +80,7 @@ def sample_anatomy(generator: torch.Generator, count: int) -> Anatomy:
     radii[:, tubes, 2] = uniform(generator, 0.4, 1.2, b, len(tubes))
     centres = uniform(generator, -0.65, 0.65, b, s, 3)
     centres[:, 0] *= 0.3
-    present = torch.rand(b, s, generator=generator, device=generator.device) < 0.7
+    present = torch.rand(b, s, generator=generator, device=generator.device) < 0.55
     present[:, 0] = torch.rand(b, generator=generator, device=generator.device) < 0.7
     present[:, 1:3] = True
     half_of = torch.randint(1, 4, (b,), generator=generator, device=generator.device)
@@ -92,7 +92,7 @@ def sample_anatomy(generator: torch.Generator, count: int) -> Anatomy:
         exponents=uniform(generator, 1.6, 4.0, b, s),
         thickness=uniform(generator, 0.08, 0.3, b, s),
         bend=torch.stack([uniform(generator, 0.0, 0.3, b, s), uniform(generator, 0.0, 6.28, b, s)], -1),
-        bumps=0.28 * _normal(generator, b, s, _NOISE, _NOISE, _NOISE),
+        bumps=0.22 * _normal(generator, b, s, _NOISE, _NOISE, _NOISE),
         warp=0.14 * _normal(generator, b, 3, _NOISE, _NOISE, _NOISE),
         half_of=half_of,
         cut=uniform(generator, -0.4, 0.4, b),

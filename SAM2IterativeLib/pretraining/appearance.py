@@ -47,19 +47,19 @@ def sample_appearance(generator: torch.Generator, count: int, colour_share: floa
     b = count
     means = uniform(generator, 0.05, 0.95, b, _TISSUES, 1)
     body = means[:, _BODY : _BODY + 1]
-    contrast = uniform(generator, 0.45, 1.0, b, 1, 1)
+    contrast = uniform(generator, 0.6, 1.0, b, 1, 1)
     means = body + contrast * (means - body)
     colour = (torch.rand(b, generator=generator, device=generator.device) < colour_share)[:, None, None]
     tint = 0.25 * torch.randn(b, _TISSUES, 3, generator=generator, device=generator.device)
     means = means + torch.where(colour, tint, torch.zeros_like(tint))
     return Appearance(
         means=means,
-        textures=uniform(generator, 0.0, 0.10, b, _TISSUES) * uniform(generator, 0.0, 1.2, b, 1),
-        clutter=uniform(generator, 0.0, 0.4, b) * contrast[:, 0, 0],
-        bias=uniform(generator, 0.0, 0.35, b),
-        noise=uniform(generator, 0.0, 0.12, b),
-        blur=uniform(generator, 0.3, 1.8, b),
-        coarse=uniform(generator, 1.0, 3.5, b),
+        textures=uniform(generator, 0.0, 0.10, b, _TISSUES) * uniform(generator, 0.0, 0.8, b, 1),
+        clutter=uniform(generator, 0.0, 0.25, b) * contrast[:, 0, 0],
+        bias=uniform(generator, 0.0, 0.3, b),
+        noise=uniform(generator, 0.0, 0.1, b),
+        blur=uniform(generator, 0.3, 1.5, b),
+        coarse=uniform(generator, 1.0, 3.0, b),
         gamma=torch.exp(uniform(generator, -0.4, 0.4, b)),
     )
 

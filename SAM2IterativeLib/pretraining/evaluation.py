@@ -45,7 +45,7 @@ class LabelledVolume:
         return tuple(int(c) for c in np.unique(self.labels) if c)
 
 
-def generated_volumes(count: int, slices: int = 24) -> list[LabelledVolume]:
+def generated_volumes(count: int, slices: int = 32) -> list[LabelledVolume]:
     """Volumes that no training has seen; of each the structures that run through at least five slices, at most three."""
     volumes: list[LabelledVolume] = []
     seed = FIRST_UNSEEN_SEED
@@ -60,7 +60,7 @@ def generated_volumes(count: int, slices: int = 24) -> list[LabelledVolume]:
 def _generated(seed: int, slices: int) -> LabelledVolume | None:
     generator = torch.Generator().manual_seed(seed)
     anatomy, look = sample_anatomy(generator, 1), sample_appearance(generator, 1, colour_share=0.0)
-    positions = torch.linspace(-0.9, 0.9, slices)[None]
+    positions = torch.linspace(-0.8, 0.8, slices)[None]
     labels = label_volumes(anatomy, positions, torch.zeros(1, slices, 2), SIDE)
     image = paint(labels, look, generator)[0, :, 0].numpy()
     found = labels[0].numpy()

@@ -87,7 +87,7 @@ def make_clip(exercise: Exercise, generator: torch.Generator) -> Clip:
     v, length, support = exercise.volumes, exercise.length, exercise.support
     anatomy = sample_anatomy(generator, v)
     look = sample_appearance(generator, v)
-    distance = torch.exp(uniform(generator, math.log(0.02), math.log(0.16), v, 1))
+    distance = torch.exp(uniform(generator, math.log(0.01), math.log(0.12), v, 1))
     first = uniform(generator, -0.5, 0.5, v, 1)
     direction = torch.where(torch.rand(v, 1, generator=generator, device=generator.device) < 0.5, 1.0, -1.0)
     positions = first + direction * distance * torch.arange(length, device=generator.device)

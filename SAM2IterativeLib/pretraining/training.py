@@ -6,6 +6,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from ..files import atomic_write
 from ..foundation.arithmetic import fast_arithmetic
 from ..foundation.sam2_model import CompactArchitecture, SAM2Base, build_compact
 from .exercise_run import exercise_loss
-from .tasks import make_clip, sample_exercise
+from .tasks import Clip, Exercise, make_clip, sample_exercise
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,8 @@ class Pretraining:
             self.model.parameters(), lr=plan.learning_rate, betas=(0.9, 0.98), weight_decay=plan.weight_decay
         )
         self.progress = Progress()
+        self._generator_thread = ThreadPoolExecutor(1)
+        self._upcoming: Future[tuple[Exercise, Clip, torch.Generator]] | None = None
         if checkpoint.exists():
             self._load()
 
@@ -114,11 +117,9 @@ class Pretraining:
     def step(self) -> float:
         """One exercise, one update; returns the loss."""
         began = time.monotonic()
-        # A fresh generator per step: a resumed run sees the exercises that it would have seen.
-        generator = torch.Generator(self.device.torch).manual_seed(self.plan.seed * 1_000_003 + self.progress.step)
-        exercise = sample_exercise(generator, self.share)
-        with torch.no_grad():
-            clip = make_clip(exercise, generator)
+        prepared = self._upcoming or self._generator_thread.submit(self._prepared, self.progress.step, self.share)
+        exercise, clip, generator = prepared.result()
+        self._upcoming = self._generator_thread.submit(self._prepared, self.progress.step + 1, self.share)
         for group in self.optimiser.param_groups:
             group["lr"] = learning_rate(self.plan, self.share)
         self.model.train()
@@ -133,6 +134,16 @@ class Pretraining:
         self.progress.step += 1
         self.progress.seconds += time.monotonic() - began
         return float(loss.detach())
+
+    def _prepared(self, step: int, share: float) -> tuple[Exercise, Clip, torch.Generator]:
+        """The exercise of a step; made in a second thread while the step before is computed.
+
+        A fresh generator per step: a resumed run sees the exercises that it would have seen.
+        """
+        generator = torch.Generator(self.device.torch).manual_seed(self.plan.seed * 1_000_003 + step)
+        exercise = sample_exercise(generator, share)
+        with torch.no_grad():
+            return exercise, make_clip(exercise, generator), generator
 
     def averaged_model(self) -> SAM2Base:
         """A copy of the model with the averaged weights, in evaluation mode."""

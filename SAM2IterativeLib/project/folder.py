@@ -14,7 +14,7 @@ from typing import Any
 from ..errors import DataError, ProjectError
 from ..files import require_space, resolve_under, sha256_of, sweep
 from ..settings import Label, Settings
-from ..volumes import LabelMap, Volume, read_label_map, read_volume, require_same_grid, write_label_map, write_volume
+from ..volumes import LabelMap, Volume, read_label_map, read_volume, require_same_grid, voxel_count, write_label_map, write_volume
 from .case import ROLES, Case, Role, case_id_of
 from .journal import Journal, now
 from .lock import ProjectLock, holder_of, require_shared
@@ -252,6 +252,16 @@ class Project:
         id = case if isinstance(case, str) else case.id
         self._update(self.case(id).id, set_aside=reason)
         return self.case(id)
+
+    def voxels_of(self, case: Case) -> int:
+        """Check the hashes of a case's files and count its voxels from the header, without reading them.
+
+        Raises:
+            ProjectError: a copy was changed or is missing.
+        """
+        if case.label is not None:
+            self._verified(case.label, case.label_sha256, case.id)
+        return voxel_count(self._verified(case.image, case.image_sha256, case.id))
 
     def read_case_image(self, case: Case) -> Volume:
         """The case's image, its hash checked.

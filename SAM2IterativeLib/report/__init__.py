@@ -1,7 +1,7 @@
 """The report: what happened in a project, as one HTML file that needs nothing else, for a clinician first and a researcher below.
 
-No file path and no name of a patient stands in it: cases are called by their ids. Floor 1: it reads the journal, the settings and the
-label maps of the rounds, and needs neither torch nor a GPU.
+No file path and nothing from an image's header stands in it: cases are called by their ids. Floor 1: it reads the journal, the settings
+and the label maps of the rounds, and needs neither torch nor a GPU.
 """
 
 from __future__ import annotations

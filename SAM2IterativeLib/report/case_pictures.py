@@ -123,8 +123,10 @@ class _Artist:
         """Slice -> why it is shown: key frames spread over the case, and the slice with most doubt."""
         frames = sorted({p.slice_index for p in self.prompts})
         picked = [frames[n] for n in np.linspace(0, len(frames) - 1, min(len(frames), _MOST_KEY_FRAMES)).round().astype(int)]
-        doubtful = int(self.doubt.sum(axis=(1, 2)).argmax())
         why = {z: f"key frame of {listed(self._names(self._on(z)))}" for z in picked}
+        if self.view.size[0] == 1:
+            return why or {0: "nothing here was sure enough for a prompt"}
+        doubtful = int(self.doubt.sum(axis=(1, 2)).argmax())
         why[doubtful] = f"{why[doubtful]}, and the slice with most doubt" if doubtful in why else "the slice with most doubt"
         return dict(sorted(why.items()))
 
@@ -138,7 +140,9 @@ class _Artist:
         prompts = self._on(z)
         place = self.view.position(z)
         return SliceRow(
-            title=f"Slice {z + 1} of {self.view.size[0]}" + (f", {place}" if place else ""),
+            title=f"Slice {z + 1} of {self.view.size[0]}" + (f", {place}" if place else "")
+            if self.view.size[0] > 1
+            else "The whole picture",
             why=why,
             image=grey_picture(crop.of(self.image[z]), low, high),
             uncertainty=uncertainty_picture(crop.of(self.doubt[z])),

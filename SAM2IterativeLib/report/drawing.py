@@ -1,7 +1,7 @@
 """Slices as pictures and vector outlines that lie exactly over each other.
 
-A picture is an embedded PNG; outlines, boxes and points are SVG paths over it, sharp at every size. Both share a coordinate system in
-millimetres from the crop's upper left corner, so that pixels that are not square are shown in their true shape.
+A picture is an embedded PNG; outlines, boxes and points are SVG paths over it, sharp at every size. Both share a coordinate system from
+the crop's upper left corner that is proportional to millimetres, so that pixels that are not square are shown in their true shape.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import base64
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -23,7 +24,12 @@ from .view import SliceView
 _MOST_PIXELS = 320
 """Longest side of an embedded picture: more is not seen on a page, and the file shall stay small."""
 _LEAST_PIXELS = 24
+_LONGEST = 200.0
+"""Longer side of a drawing in its own units."""
 _MARGIN = 0.25
+"""Share of the structures' extent that is shown around them."""
+_COARSENESS = 4
+"""Steps of 1/255 of the uncertainty that share a colour."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +43,7 @@ class Shape:
 
 @dataclass(frozen=True)
 class Point:
-    """A point prompt at (x, y) mm, inside or outside of the structure."""
+    """A point prompt at (x, y), inside or outside of the structure."""
 
     x: float
     y: float
@@ -48,7 +54,10 @@ class Point:
 
 @dataclass(frozen=True)
 class Crop:
-    """The part of all slices that is shown: rows ``top`` to ``bottom`` and columns ``left`` to ``right``, ends exclusive."""
+    """The part of all slices that is shown: rows ``top`` to ``bottom`` and columns ``left`` to ``right``, ends exclusive.
+
+    ``pixel`` is the height and width of a pixel in mm.
+    """
 
     top: int
     bottom: int
@@ -59,7 +68,7 @@ class Crop:
     @classmethod
     def around(cls, structures: np.ndarray, view: SliceView) -> Crop:
         """Around everything that any label map marks, ``structures`` (k, j, i) bool as shown; the whole slice where nothing is marked."""
-        marked = structures.any(axis=0)
+        marked = np.asarray(structures.any(axis=0))
         rows, columns = np.flatnonzero(marked.any(axis=1)), np.flatnonzero(marked.any(axis=0))
         height, width = marked.shape
         if not rows.size:
@@ -72,45 +81,60 @@ class Crop:
 
     @property
     def size(self) -> tuple[float, float]:
-        """Width and height in mm."""
-        return round((self.right - self.left) * self.pixel[1], 2), round((self.bottom - self.top) * self.pixel[0], 2)
+        """Width and height, the longer one ``_LONGEST``."""
+        return round((self.right - self.left) * self._unit[1], 2), round((self.bottom - self.top) * self._unit[0], 2)
 
     def of(self, plane: np.ndarray) -> np.ndarray:
         """The crop of a (j, i) or (j, i, 3) slice."""
         return plane[self.top : self.bottom, self.left : self.right]
 
     def xy(self, pixels: np.ndarray) -> np.ndarray:
-        """(n, 2) x and y in mm of row and column (n, 2), where a pixel's centre is a whole number."""
-        places = (np.asarray(pixels, dtype=float) + 0.5 - (self.top, self.left)) * self.pixel
+        """(n, 2) x and y in the drawing of row and column (n, 2), where a pixel's centre is a whole number."""
+        places = (np.asarray(pixels, dtype=float) + 0.5 - (self.top, self.left)) * self._unit
         return places[:, ::-1]
+
+    @property
+    def _unit(self) -> tuple[float, float]:
+        """Height and width of a pixel in the drawing."""
+        height, width = self.pixel
+        scale = _LONGEST / max((self.bottom - self.top) * height, (self.right - self.left) * width)
+        return height * scale, width * scale
 
 
 def grey_picture(plane: np.ndarray, low: float, high: float) -> str:
     """A slice (j, i), or (j, i, 3) uint8 colour, as a PNG; ``low`` is black, ``high`` white."""
     if plane.ndim == 2:
         plane = np.rint(np.clip((plane - low) / max(high - low, 1e-6), 0, 1) * 255).astype(np.uint8)
-    return png(plane)
+    image = Image.fromarray(np.ascontiguousarray(plane))
+    image.thumbnail((_MOST_PIXELS, _MOST_PIXELS), Image.Resampling.LANCZOS)
+    return _data_uri(image)
 
 
 def uncertainty_picture(plane: np.ndarray) -> str:
     """u (j, i) as a see-through PNG: the surer the network, the more the image below shows."""
-    colours = matplotlib.colormaps["inferno"](0.15 + 0.85 * plane)
-    colours[..., 3] = np.clip(1.6 * plane, 0, 0.9)
-    return png(np.rint(colours * 255).astype(np.uint8))
+    image = Image.fromarray(np.rint(plane * 255).astype(np.uint8))
+    image.thumbnail((_MOST_PIXELS, _MOST_PIXELS), Image.Resampling.LANCZOS)
+    # A palette keeps noise small: a byte a pixel, and the opacity once for each of its colours.
+    levels = Image.fromarray(np.asarray(image) // _COARSENESS)
+    values = np.arange(0, 256, _COARSENESS) / 255
+    levels.putpalette(_heat(values).ravel().tolist())
+    opacity = np.rint(np.clip(1.6 * values, 0, 0.9) * 255).astype(np.uint8)
+    return _data_uri(levels, transparency=opacity.tobytes())
 
 
 def uncertainty_scale(steps: int = 5) -> list[str]:
     """CSS colours of the uncertainty from 0 to 1, for the legend."""
-    values = matplotlib.colormaps["inferno"](0.15 + 0.85 * np.linspace(0, 1, steps))
-    return [f"rgb({r:.0f} {g:.0f} {b:.0f})" for r, g, b in values[:, :3] * 255]
+    return [f"rgb({r} {g} {b})" for r, g, b in _heat(np.linspace(0, 1, steps))]
 
 
-def png(array: np.ndarray) -> str:
-    """A uint8 array (j, i), (j, i, 3) or (j, i, 4) as a data URI, made smaller if it is large."""
-    image = Image.fromarray(np.ascontiguousarray(array))
-    image.thumbnail((_MOST_PIXELS, _MOST_PIXELS), Image.Resampling.LANCZOS)
+def _heat(values: np.ndarray) -> np.ndarray:
+    """(n, 3) uint8 colours of uncertainties (n,); even the surest is not black, so that it differs from the image."""
+    return np.rint(matplotlib.colormaps["inferno"](0.15 + 0.85 * values)[:, :3] * 255).astype(np.uint8)
+
+
+def _data_uri(image: Image.Image, **options: Any) -> str:
     stream = io.BytesIO()
-    image.save(stream, "PNG", optimize=True)
+    image.save(stream, "PNG", optimize=True, **options)
     return "data:image/png;base64," + base64.b64encode(stream.getvalue()).decode()
 
 
@@ -150,10 +174,9 @@ def _outline(mask: np.ndarray, crop: Crop) -> str:
     if not mask.any():
         return ""
     soft = ndimage.gaussian_filter(np.pad(mask, 2).astype(np.float32), 0.5)
-    lines = contour_generator(z=soft).lines(0.5)
-    height_width = np.array(crop.pixel)
-    # The padding moved every index by 2; the crop's own corner is already at 0.
-    return "".join(_path(((line[:, ::-1] - 2 + 0.5) * height_width)[:, ::-1]) for line in lines)
+    corner = (crop.top - 2, crop.left - 2)  # of the padded crop in the slice
+    lines: list[np.ndarray] = contour_generator(z=soft).lines(0.5)  # type: ignore[assignment]
+    return "".join(_path(crop.xy(line[:, ::-1] + corner)) for line in lines)
 
 
 def _path(xy: np.ndarray) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LightSource
 from matplotlib.figure import Figure
-from mpl_toolkits.mplot3d.art3d import Poly3DCollection
+from mpl_toolkits.mplot3d.art3d import Poly3DCollection  # type: ignore[import-untyped]
 
 from ..settings import Label
 from ..volumes import LabelMap
@@ -19,7 +19,7 @@ from ..volumes import LabelMap
 _MOST_TRIANGLES = 6000
 _SIZE_INCHES, _DOTS_PER_INCH = 2.6, 140
 _ELEVATION, _AZIMUTH = 15.0, 60.0
-"""Seen from the front, a little from the left of the patient and from above, with matplotlib's x, y, z as R, A, S."""
+"""Seen from the front, a little from the patient's right and from above; matplotlib's x, y, z are R, A, S."""
 
 
 def surfaces_available() -> bool:
@@ -57,6 +57,8 @@ def _mesh(label_map: LabelMap, value: int) -> tuple[np.ndarray, np.ndarray] | No
     triangles = vtk_to_numpy(surface.GetPolys().GetConnectivityArray()).reshape(-1, 3)
     corners = label_map.geometry.ras_of(vtk_to_numpy(surface.GetPoints().GetData())[:, ::-1])[triangles]
     normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    if np.linalg.det(label_map.geometry.ijk_to_ras()[:3, :3]) < 0:  # a mirrored grid turns every triangle over
+        normals = -normals
     return corners, normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-9)
 
 
@@ -91,13 +93,12 @@ def _drawn(meshes: list[tuple[Label, tuple[np.ndarray, np.ndarray]]]) -> str:
     FigureCanvasAgg(figure)
     axes: Any = figure.add_axes((0, 0, 1, 1), projection="3d", computed_zorder=False)
     axes.view_init(elev=_ELEVATION, azim=_AZIMUTH)
-    light = LightSource(azdeg=_AZIMUTH + 40, altdeg=45)
-    for label, (corners, normals) in meshes:
-        shade = 0.45 + 0.55 * np.clip(normals @ light.direction, 0, 1)[:, None]
-        colours = np.clip(np.array(label.colour) / 255 * shade, 0, 1)
-        axes.add_collection3d(Poly3DCollection(corners, facecolors=colours, edgecolors=colours, linewidths=0.2))
-    every = np.concatenate([corners.reshape(-1, 3) for _, (corners, _) in meshes])
-    centre, reach = (every.min(0) + every.max(0)) / 2, float(np.ptp(every, axis=0).max()) / 2
+    every = np.concatenate([corners for _, (corners, _) in meshes])
+    colours = np.concatenate([_shaded(label, normals) for label, (_, normals) in meshes])
+    # One collection for all labels: matplotlib sorts triangles by depth only within a collection.
+    axes.add_collection3d(Poly3DCollection(every, facecolors=colours, edgecolors=colours, linewidths=0.2))
+    low, high = every.min((0, 1)), every.max((0, 1))
+    centre, reach = (low + high) / 2, float((high - low).max()) / 2
     for name, middle in zip("xyz", centre, strict=True):
         getattr(axes, f"set_{name}lim")(middle - reach, middle + reach)
     axes.set_box_aspect((1, 1, 1), zoom=1.35)
@@ -105,3 +106,9 @@ def _drawn(meshes: list[tuple[Label, tuple[np.ndarray, np.ndarray]]]) -> str:
     stream = io.BytesIO()
     figure.savefig(stream, format="png", transparent=True)
     return "data:image/png;base64," + base64.b64encode(stream.getvalue()).decode()
+
+
+def _shaded(label: Label, normals: np.ndarray) -> np.ndarray:
+    """(n, 3) colours in [0, 1] of triangles lit from above."""
+    light = LightSource(azdeg=_AZIMUTH + 40, altdeg=45).direction
+    return np.asarray(np.array(label.colour) / 255 * (0.45 + 0.55 * np.clip(normals @ light, 0, 1)[:, None]))

@@ -47,7 +47,7 @@ class SliceView:
         """The body directions at the top, right, bottom and left edge; empty for a picture, which knows none."""
         if self.geometry.planar:
             return "", "", "", ""
-        _, down, right = self.wanted
+        down, right = self.wanted[1], self.wanted[2]
         return opposite(down), right, down, opposite(right)
 
     def pixels_of(self, ras: np.ndarray) -> np.ndarray:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import PureWindowsPath
 from typing import Any
 
-_PATH = re.compile(r"(?<![\w.:/\\])(?:[A-Za-z]:[\\/]|\\\\|~?/)(?:[^/\\\n\"'<>|:*?]+[\\/])*([^\s/\\\"'<>|:*?]*)")
+_PATH = re.compile(r"(?<![\w.:/\\<])(?:[A-Za-z]:[\\/]|\\\\|~?/(?=\S))(?:[^/\\\n\"'<>|:*?]+[\\/])*([^\s/\\\"'<>|:*?]*)")
 
 
 def unpathed(text: str) -> str:
@@ -48,7 +48,7 @@ def counted(count: int, noun: str) -> str:
 
 def duration(seconds: float) -> str:
     """ "40 s", "3 min", "2 h 05 min"."""
-    if seconds < 60:
+    if seconds < 59.5:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
     return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"

@@ -40,7 +40,7 @@ class Consistency:
         generator = torch.Generator(batch.image.device).manual_seed(round(fraction * 1e9))
         n = batch.labelled
         shaken = torch.cat([batch.image[:n], self._noisy(batch.image[n:], generator)])
-        logits = network(shaken.contiguous(memory_format=_format_of(batch.image)))
+        logits: Tensor = network(shaken.contiguous(memory_format=_format_of(batch.image)))
         loss = segmentation_loss(logits[:n], batch.labels[:n], batch.weights[:n])
         with torch.no_grad():
             teacher = average(self._noisy(batch.image[n:], generator)).float().softmax(1)

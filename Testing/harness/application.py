@@ -36,8 +36,6 @@ class LayoutManager(qt.QObject):
         self._shown = 0
         self._node().AddObserver("ModifiedEvent", self._layout_modified)
         self.setLayout(slicer.vtkMRMLLayoutNode.SlicerLayoutFourUpView)
-        scene.AddObserver(scene.NodeAddedEvent, lambda *_: self._adopt_slices())
-        self._adopt_slices()
 
     layout = QtCore.Property(int, lambda self: self._node().GetViewArrangement(), lambda self, number: self.setLayout(number))
 
@@ -83,6 +81,7 @@ class LayoutManager(qt.QObject):
         return self._logic.GetLayoutNode()
 
     def _layout_modified(self, _caller: Any, _event: str) -> None:
+        self._adopt_slices()
         if self._node().GetViewArrangement() != self._shown:
             self._shown = self._node().GetViewArrangement()
             self.layoutChanged.emit(self._shown)
@@ -291,15 +290,26 @@ class Application(qt.QObject):
 def _application_logic(scene: Any, folder: str) -> Any:
     logic = slicer.vtkSlicerApplicationLogic()
     logic.SetTemporaryPath(folder)
+    logic.SetHomeDirectory(folder)
+    logic.SetShareDirectory("share")
+    _write_generic_colours(Path(folder) / "share" / "ColorFiles")
     logic.SetMRMLScene(scene)
     logic.SetSliceLogics(vtk.vtkCollection())
     logic.SetViewLogics(vtk.vtkCollection())
     colours = slicer.vtkSlicerColorLogic()
+    colours.SetMRMLApplicationLogic(logic)
     colours.SetMRMLScene(scene)
     logic.SetColorLogic(colours)
     logic.SetModuleLogic("Colors", colours)
     slicer.vtkMRMLSliceNode.AddDefaultSliceOrientationPresets(scene, True)
     return logic
+
+
+def _write_generic_colours(folder: Path) -> None:
+    """The table that Slicer gives to new label volumes comes with the application; here is one of that name."""
+    folder.mkdir(parents=True)
+    rows = [f"{n} label{n} {n * 67 % 256} {n * 131 % 256} {n * 197 % 256} 255\n" for n in range(1, 256)]
+    (folder / "GenericColors.txt").write_text("0 background 0 0 0 0\n" + "".join(rows), encoding="utf-8")
 
 
 _LOGICS = {

@@ -137,11 +137,11 @@ class _Exported(_QtClass):
         body.setdefault("disconnect", disconnect)
         return super().__new__(cls, name, bases, body)
 
-    def __instancecheck__(cls, instance: Any) -> bool:
-        return type.__instancecheck__(native_class(cls), instance)
+    def __instancecheck__(self, instance: Any) -> bool:
+        return type.__instancecheck__(native_class(self), instance)
 
-    def __subclasscheck__(cls, other: type) -> bool:
-        return type.__subclasscheck__(native_class(cls), other)
+    def __subclasscheck__(self, other: type) -> bool:
+        return type.__subclasscheck__(native_class(self), other)
 
 
 def native_class(kind: type) -> type:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import slicer
+import slicer.util
 import vtk
 from vtk.util import numpy_support
 
@@ -42,8 +43,8 @@ class SliceView:
         self._interactor = vtk.vtkRenderWindowInteractor()
         self._interactor.SetRenderWindow(self._window)
         self._renderer.GetActiveCamera().ParallelProjectionOn()
+        self._show_volumes()  # before all that is blended over them
         self._group = self._displayable_managers()
-        self._show_volumes()
 
     @property
     def node(self) -> Any:
@@ -106,6 +107,8 @@ class SliceView:
         group.SetRenderer(self._renderer)
         group.Initialize(factory, self._renderer)
         group.SetMRMLDisplayableNode(self.node)
+        for legend in slicer.util.getNodesByClass("vtkMRMLColorLegendDisplayNode"):
+            legend.Modified()  # its manager only looks at legends that change
         return group
 
     def _show_volumes(self) -> None:

@@ -29,7 +29,8 @@ def patch_of(plan: Plan) -> tuple[int, ...]:
 
 
 def part(drawn: Augmentation, n: int) -> Augmentation:
-    return Augmentation(**{f.name: getattr(drawn, f.name)[n : n + 1] for f in fields(drawn) if f.name != "noise_seed"}, noise_seed=drawn.noise_seed)
+    own = {f.name: getattr(drawn, f.name)[n : n + 1] for f in fields(drawn) if f.name != "noise_seed"}
+    return Augmentation(**own, noise_seed=drawn.noise_seed)
 
 
 @pytest.mark.parametrize("plan", PLANS)
@@ -68,7 +69,8 @@ def test_batched_equals_one_by_one(plan: Plan) -> None:
 @pytest.mark.parametrize("plan", PLANS)
 def test_labels_follow_the_image(plan: Plan) -> None:
     """An image that shows its own labels still shows them after every movement."""
-    plan = replace(plan, augmentation=replace(STILL, rotation_chance=1, scale_chance=1, shift_chance=1, elastic_chance=1, mirror_axes=(1, 2)))
+    moving = {f"{name}_chance": 1.0 for name in ("rotation", "scale", "shift", "elastic")}
+    plan = replace(plan, augmentation=replace(STILL, **moving, mirror_axes=(1, 2)))
     batch = drawn_batch(plan)
     middle = batch.image.shape[1] // 2
     image = batch.image.clone()

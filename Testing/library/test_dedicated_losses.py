@@ -72,7 +72,8 @@ def test_permuted_classes_give_the_same_loss() -> None:
     logits, labels, weights = example(4)
     order = torch.tensor([0, 3, 1, 2])  # class c becomes order[c]
     permuted = logits[:, order.argsort()]
-    assert segmentation_loss(permuted, order[labels], weights).item() == pytest.approx(segmentation_loss(logits, labels, weights).item(), rel=1e-5)
+    expected = segmentation_loss(logits, labels, weights).item()
+    assert segmentation_loss(permuted, order[labels], weights).item() == pytest.approx(expected, rel=1e-5)
 
 
 def test_half_precision_logits_are_computed_in_float32() -> None:

@@ -16,7 +16,7 @@ from SAM2IterativeLib.dedicated.sampling import Batch
 from SAM2IterativeLib.dedicated.weights import content_hash
 
 sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
-from mean_teacher import Consistency, train_mean_teacher  # noqa: E402
+from mean_teacher import Consistency, train_mean_teacher
 
 PLAN = replace(PLAN_2D, first_steps=4, batch=4)
 LABELLED = [case(0, PLAN)]

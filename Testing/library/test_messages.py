@@ -18,7 +18,10 @@ EXAMPLES = [
     messages.RoundFinished(1, {"dice": 0.8, "per_class": {"1": [1, 2]}}),
     messages.CaseSetAside("x", "why"),
     messages.RunFailed("what", "DataError", "details\nin lines"),
-    messages.PropagateCorrection("p", "c", "cases/c/x.nrrd", (3, 4)),
+    messages.PropagateCorrection("p", "c", "cache/x.nrrd", (3, 4)),
+    messages.Needs("CPU", None, 5, 10**12, 1, 2, None, ("a", "b")),
+    messages.FolderPredicted(2, {"x.nii.gz": "why"}, 1.5),
+    messages.WorkerEnded(False, "why", "lines"),
     messages.StopRun(),
     messages.Hello("0.1.0", 123),
 ]
@@ -35,7 +38,7 @@ def test_every_kind_has_plain_fields() -> None:
     """A new message with a field that JSON cannot carry would fail here and not in a clinic."""
     for kind in Message.kinds.values():
         for field in dataclasses.fields(kind):
-            assert str(field.type).split("[")[0] in {"str", "int", "float", "bool", "dict", "tuple", "str | None", "float | None"}
+            assert str(field.type).split("[")[0] in {"str", "int", "float", "bool", "dict", "tuple", "str | None", "int | None", "float | None"}
 
 
 def test_numbers_that_are_none_become_null() -> None:

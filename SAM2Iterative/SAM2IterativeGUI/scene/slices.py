@@ -1,0 +1,128 @@
+"""What the slice views show, and where they stand. All views show the same volumes; segmentations may be kept to one view."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import slicer
+import slicer.util
+
+from SAM2IterativeLib.volumes import Geometry
+
+_ALONG = 0.9
+"""Cosine from which a view looks along an axis of the grid: others cut obliquely through the slices."""
+
+
+@dataclass(frozen=True)
+class Layers:
+    """What one view showed before: ids of the volumes, and the foreground's opacity."""
+
+    background: str | None
+    foreground: str | None
+    label: str | None
+    opacity: float
+
+
+def layers_of_views() -> dict[str, Layers]:
+    """What every slice view shows now, by the view's name."""
+    return {
+        node.GetLayoutName(): Layers(
+            node.GetBackgroundVolumeID(), node.GetForegroundVolumeID(), node.GetLabelVolumeID(), node.GetForegroundOpacity()
+        )
+        for node in slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode")
+    }
+
+
+def restore_layers(kept: dict[str, Layers]) -> None:
+    """Show again what ``layers_of_views`` remembered, as far as it is still in the scene."""
+    for node in slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode"):
+        layers = kept.get(node.GetLayoutName())
+        if layers is not None:
+            node.SetBackgroundVolumeID(_existing(layers.background))
+            node.SetForegroundVolumeID(_existing(layers.foreground))
+            node.SetLabelVolumeID(_existing(layers.label))
+            node.SetForegroundOpacity(layers.opacity)
+
+
+def show_image(image_node: Any) -> None:
+    """Show a volume alone in all slice views, along its own slices, fitted to the views."""
+    slicer.util.setSliceViewerLayers(background=image_node, foreground=None, label=None, rotateToVolumePlane=True, fit=True)
+
+
+def show_foreground(node: Any | None, opacity: float) -> None:
+    """Lay a volume over the background in all slice views; None takes it away."""
+    slicer.util.setSliceViewerLayers(foreground=node, foregroundOpacity=opacity)
+
+
+def slice_views() -> list[Any]:
+    """All slice nodes."""
+    return list(slicer.util.getNodesByClass("vtkMRMLSliceNode"))
+
+
+def acquisition_views(geometry: Geometry) -> list[Any]:
+    """The slice nodes that look along the grid's slices, the straightest first."""
+    across = _unit(geometry.ijk_to_ras()[:3, 2])
+
+    def straightness(node: Any) -> float:
+        normal = slicer.util.arrayFromVTKMatrix(node.GetSliceToRAS())[:3, 2]
+        return float(abs(_unit(normal) @ across))
+
+    return sorted((node for node in slice_views() if straightness(node) >= _ALONG), key=straightness, reverse=True)
+
+
+def current_slice(geometry: Geometry) -> int | None:
+    """The slice (k, 0-based) that the views along the slices show; None where no view looks along them, or outside the volume."""
+    views = acquisition_views(geometry)
+    if not views:
+        return None
+    middle = slicer.util.arrayFromVTKMatrix(views[0].GetSliceToRAS())[:3, 3]
+    k = round(float(geometry.kji_of(middle)[0]))
+    return k if 0 <= k < geometry.slices else None
+
+
+def jump_to_slice(geometry: Geometry, k: int) -> None:
+    """Show slice k (0-based) in the views along the slices; the others stay."""
+    k = min(max(k, 0), geometry.slices - 1)
+    for node in acquisition_views(geometry):
+        here = geometry.kji_of(slicer.util.arrayFromVTKMatrix(node.GetSliceToRAS())[:3, 3])
+        node.JumpSliceByOffsetting(*(float(v) for v in geometry.ras_of((k, here[1], here[2]))))
+
+
+def jump_to_place(geometry: Geometry, kji: Sequence[float]) -> None:
+    """Show a voxel (k, j, i) in all views."""
+    place = [float(v) for v in geometry.ras_of(kji)]
+    slicer.vtkMRMLSliceNode.JumpAllSlices(slicer.mrmlScene, *place, slicer.vtkMRMLSliceNode.OffsetJumpSlice)
+
+
+def align_views(names: Sequence[str], geometry: Geometry) -> None:
+    """Make the named views look along the slices, at the same slice and zoom, and move together."""
+    views = {node.GetLayoutName(): node for node in slice_views()}
+    model = next(iter(acquisition_views(geometry)), None)
+    for name in names:
+        node = views[name]
+        if model is not None and node is not model:
+            node.GetSliceToRAS().DeepCopy(model.GetSliceToRAS())
+            node.SetFieldOfView(*model.GetFieldOfView())
+            node.UpdateMatrices()
+    for composite in slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode"):
+        if composite.GetLayoutName() in names:
+            composite.SetLinkedControl(True)
+
+
+def keep_to_views(display_node: Any, names: Sequence[str]) -> None:
+    """Show a display node only in the named slice views; in all views for no names."""
+    display_node.RemoveAllViewNodeIDs()
+    for node in slice_views():
+        if node.GetLayoutName() in names:
+            display_node.AddViewNodeID(node.GetID())
+
+
+def _existing(node_id: str | None) -> str | None:
+    return node_id if node_id and slicer.mrmlScene.GetNodeByID(node_id) is not None else None
+
+
+def _unit(vector: np.ndarray) -> np.ndarray:
+    return np.asarray(vector / np.linalg.norm(vector))

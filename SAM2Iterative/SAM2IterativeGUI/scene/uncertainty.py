@@ -1,0 +1,90 @@
+"""The uncertainty overlay: a float volume in the foreground, with colours that mean the same in every case.
+
+Nothing is shown where the methods agree; then yellow, orange and red. The window is fixed to 0-1, so that a red spot in one case
+is as uncertain as a red spot in another.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import slicer
+
+from SAM2IterativeLib.errors import GeometryError
+from SAM2IterativeLib.volumes import Geometry, Volume
+
+from .ownership import own, the_owned
+from .volumes import add_volume
+
+PART, COLOURS_PART = "uncertainty", "uncertainty_colours"
+
+HIDDEN_BELOW = 0.2
+"""Values below are not shown: every border between two structures is a little uncertain."""
+OPACITY = 0.5
+_COLOURS = ((0.0, 1.0, 1.0, 0.6), (0.25, 1.0, 0.95, 0.2), (0.5, 1.0, 0.65, 0.1), (0.75, 0.95, 0.3, 0.1), (1.0, 0.75, 0.0, 0.1))
+"""(uncertainty, red, green, blue): away from the greys of the image, and in the order of a traffic light's warning half."""
+
+
+def add_uncertainty(uncertainty: np.ndarray, geometry: Geometry, name: str, case: str) -> Any:
+    """The volume node of an uncertainty map, with colours, threshold and legend, owned.
+
+    Args:
+        uncertainty: (k, j, i) in [0, 1].
+        geometry: the image's grid.
+        name: as it stands in Slicer's lists and above the legend.
+        case: the case's id.
+
+    Raises:
+        GeometryError: the map has another size than the grid.
+    """
+    if uncertainty.shape != geometry.size:
+        raise GeometryError(
+            f"the uncertainty map has {uncertainty.shape} voxels, the image {geometry.size}.", where=case, cure="Run the round again."
+        )
+    # Kept as it is, in floats: as 8-bit numbers it would come out flat.
+    volume = Volume(np.clip(uncertainty, 0.0, 1.0).astype(np.float32), geometry)
+    node = add_volume(volume, name, PART, case)
+    display = node.GetDisplayNode()
+    display.SetAndObserveColorNodeID(_colour_node(case).GetID())
+    display.AutoWindowLevelOff()
+    display.SetWindowLevelMinMax(0.0, 1.0)
+    display.SetInterpolate(True)
+    set_hidden_below(node, HIDDEN_BELOW)
+    _add_legend(node)
+    return node
+
+
+def set_hidden_below(node: Any, value: float) -> None:
+    """Do not show uncertainties below ``value`` (0-1)."""
+    display = node.GetDisplayNode()
+    display.SetThreshold(value, 1.0)
+    display.SetApplyThreshold(True)
+
+
+def refresh_legend(node: Any) -> None:
+    """Tell the legend that the overlay came or went: Slicer only notices when the person did it in the view's own controls."""
+    slicer.modules.colors.logic().GetColorLegendDisplayNode(node).Modified()
+
+
+def _colour_node(case: str) -> Any:
+    node = the_owned(COLOURS_PART)
+    if node is None:
+        node = slicer.vtkMRMLProceduralColorNode()
+        node.SetName("Uncertainty")
+        slicer.mrmlScene.AddNode(own(node, COLOURS_PART, case))
+    function = node.GetColorTransferFunction()
+    function.RemoveAllPoints()
+    for point in _COLOURS:
+        function.AddRGBPoint(*point)
+    return node
+
+
+def _add_legend(node: Any) -> None:
+    legend = slicer.modules.colors.logic().AddDefaultColorLegendDisplayNode(node)
+    legend.SetTitleText(node.GetName())
+    legend.SetLabelFormat("%.2g")
+    legend.SetNumberOfLabels(5)
+    legend.SetSize(0.12, 0.4)
+    legend.SetPosition(0.97, 0.08)
+    legend.SetSaveWithScene(False)

@@ -1,0 +1,65 @@
+"""The main job on generated volumes, in minutes: few labels, three rounds, a table against references, a report."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+
+from .device import choose_device
+from .errors import ProjectError, Stopped
+from .evaluation import evaluate
+from .exchange import import_any
+from .iteration import Iteration, run_safely
+from .messages import Reporter
+from .phantom import LABEL_NAMES, write_phantom_dataset
+from .project import Project
+from .report import write_report
+from .settings import DedicatedSettings, RoundSettings, Settings
+
+CASES, LABELLED, SEED, ROUNDS = 14, 3, 7, 2
+_STEPS = DedicatedSettings(first_steps=220, round_steps=110)
+"""Few steps, so that the demo ends within five minutes on two cores; the project's own defaults are larger."""
+
+ReporterFor = Callable[[Project], AbstractContextManager[Reporter]]
+
+
+def run_demo(folder: Path, device: str, reporter_for: ReporterFor, stop_asked: Callable[[], bool], console: Console) -> None:
+    """Generate volumes, run the rounds, print the table, write the report. Run again, it continues where it was stopped.
+
+    Raises:
+        Stopped: a person asked to stop.
+        ProjectError: the folder holds something else, or the run failed.
+    """
+    images, references = folder / "data", folder / "references"
+    if folder.exists() and not (folder / "project" / "project.toml").is_file():
+        raise ProjectError("the folder exists and is no demo.", where=folder.name, cure="Choose another with --folder.")
+    if not folder.exists():
+        console.print(f"Generating {CASES} volumes, {LABELLED} of them labelled ...")
+        write_phantom_dataset(images, CASES, LABELLED, SEED, references)
+        with Project.create(folder / "project", _settings()) as project:
+            import_any(project, images / "images", images / "labels", label_names=("background", *LABEL_NAMES[:2]))
+    with Project.open(folder / "project") as project:
+        with reporter_for(project) as report:
+            rounds = ROUNDS - max(project.journal.rounds(), default=0)
+            if rounds > 0:
+                chosen = choose_device(device)
+                if run_safely(lambda: Iteration(project, chosen, report, stop_asked).run(rounds), report) is None:
+                    if stop_asked():
+                        raise Stopped
+                    raise ProjectError("the demo's run failed, see above.", where=folder.name)
+        scores = evaluate(project, references)
+        # Imported here: the table belongs to the terminal's floor, which imports this file.
+        from .cli.result_commands import scores_table
+
+        console.print(scores_table(scores))
+        path = write_report(project, None, scores)
+    console.print(f"Report: [bold]{escape(str(path))}[/]  (open it in a browser)", soft_wrap=True, highlight=False)
+    console.print(f"The project is {escape(str(folder / 'project'))}; try: sam2-iterative status {escape(str(folder / 'project'))}", soft_wrap=True)
+
+
+def _settings() -> Settings:
+    return Settings(name="Demo", seed=SEED, dedicated=_STEPS, rounds=RoundSettings(maximum=ROUNDS))

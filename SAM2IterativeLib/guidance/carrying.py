@@ -1,0 +1,144 @@
+"""How a correction of a few slices is carried to the others, voxel by voxel: three voices are added up as logits.
+
+SAM2 follows the corrected masks through the volume. The corrected masks speak for their neighbourhood themselves, interpolated between
+slices by signed distance (Raya and Udupa, IEEE TMI 1990). The present labels speak the louder the further a corrected slice is away. The
+result replaces the present labels outward from a corrected slice until both agree; what lies beyond was not meant.
+
+Measured with simulated network errors on 6 hippocampi, 2 left atria and 4 phantoms, one or three of the worst slices corrected, mean Dice
+of the other slices: present labels 0.64, SAM2 alone 0.37 (a half trained compact model), SAM2 and masks 0.48, all three 0.73. Within three
+slices of a corrected one: 0.61, 0.65, 0.73 and 0.76. The constants lie on a plateau.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from .arrays import ClassMap, Mask, VoxelMap
+
+ANSWER_LIMIT = 6.0
+"""SAM2's logits are clipped here: a model that is sure of itself must still be outvoted far away."""
+SHAPE_WEIGHT, SHAPE_LIMIT, SHAPE_DECAY = 2.0, 4.0, 3.0
+"""Logits per pixel of depth in the corrected masks, pixels at which that ends, and slices over which it falls to 1/e."""
+TRUST_WEIGHT, TRUST_LIMIT = 4.0, 2.0
+"""The same for the present labels, whose voice grows from 0 on a corrected slice to this far away."""
+SETTLED_DICE, SETTLED_SLICES = 0.7, 2
+"""A correction ends where its result agrees this well with the present labels on so many slices in a row."""
+_NOWHERE = -20.0
+"""Depth of every pixel in an empty mask."""
+
+
+def carried_logits(answer: VoxelMap, present: Mask, corrected: Sequence[int], *, decay: float, present_speaks: bool = True) -> VoxelMap:
+    """One class's logits against background, (k, j, i).
+
+    Args:
+        answer: SAM2's logits of the class, (k, j, i).
+        present: the class in the present labels, corrected slices included, (k, j, i).
+        corrected: the slices that are exactly right.
+        decay: slices over which the present labels win their voice.
+        present_speaks: False where the class was never labelled on the other slices: its absence there is no evidence.
+    """
+    distance = slice_distance(len(present), corrected)[:, None, None]
+    logits = np.clip(answer, -ANSWER_LIMIT, ANSWER_LIMIT)
+    shape = interpolated_depth(present, corrected)
+    logits = logits + SHAPE_WEIGHT * np.exp(-distance / SHAPE_DECAY) * np.clip(shape, -SHAPE_LIMIT, SHAPE_LIMIT)
+    if present_speaks:
+        depth = np.stack([signed_depth(plane, TRUST_LIMIT) for plane in present])
+        logits += TRUST_WEIGHT * (1 - np.exp(-distance / decay)) * np.clip(depth, -TRUST_LIMIT, TRUST_LIMIT)
+    return logits.astype(np.float32)
+
+
+def slice_distance(slices: int, corrected: Sequence[int]) -> NDArray[np.float64]:
+    """(k,) slices to the nearest corrected one."""
+    return np.abs(np.arange(slices)[:, None] - np.array(corrected)[None]).min(axis=1).astype(np.float64)
+
+
+def interpolated_depth(mask: Mask, corrected: Sequence[int]) -> VoxelMap:
+    """Signed depth (k, j, i) in pixels, positive inside: linear between two corrected slices, constant beyond the outermost."""
+    known = sorted(corrected)
+    depth = {z: signed_depth(mask[z], -_NOWHERE) for z in known}
+    result = np.empty(mask.shape, np.float32)
+    for z in range(len(mask)):
+        below = max((q for q in known if q <= z), default=known[0])
+        above = min((q for q in known if q >= z), default=known[-1])
+        share = (z - below) / (above - below) if above > below else 0.0
+        result[z] = (1 - share) * depth[below] + share * depth[above]
+    return result
+
+
+def signed_depth(mask: Mask, limit: float) -> VoxelMap:
+    """Pixels (j, i) to the border of a mask, positive inside, clipped at ±``limit``; ``-limit`` everywhere if it is empty."""
+    result = np.full(mask.shape, -limit, np.float32)
+    if not mask.any():
+        return result
+    margin = int(np.ceil(limit)) + 1
+    box = tuple(
+        slice(max(0, int(found[0]) - margin), int(found[-1]) + margin + 1)
+        for found in (np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0)))
+    )
+    inside = mask[box]
+    outward = ndimage.distance_transform_edt(~inside)
+    # A structure cut by the image's edge goes on beyond it: the edge is no border.
+    inward = np.full(inside.shape, limit) if inside.all() else ndimage.distance_transform_edt(inside)
+    result[box] = np.clip(inward - outward, -limit, limit)
+    return result
+
+
+def reached_slices(carried: Mask, present: Mask, origins: Collection[int], corrected: Collection[int], most: int = 0) -> NDArray[np.bool_]:
+    """(k,) bool: the slices on which one class is replaced by what was carried there.
+
+    From each origin the correction goes up and down until carried and present labels agree on two slices in a row, until it meets a
+    corrected slice, or after ``most`` slices. Where the person showed the class and the carried mask is lost while the present
+    labels still have it, it ends too: what nobody deleted is not deleted.
+
+    Args:
+        carried, present: the class after and before, (k, j, i).
+        origins: corrected slices from which the class is carried.
+        corrected: all corrected slices; they are never replaced.
+        most: 0: no limit.
+    """
+    reached = np.zeros(len(present), dtype=bool)
+    for origin in origins:
+        for direction in (-1, 1):
+            _walk(reached, carried, present, origin, direction, corrected, most or len(present))
+    return reached
+
+
+def _walk(
+    reached: NDArray[np.bool_], carried: Mask, present: Mask, origin: int, direction: int, corrected: Collection[int], most: int
+) -> None:
+    shown, settled = bool(present[origin].any()), 0
+    for z in range(origin + direction, origin + direction * (most + 1), direction):
+        if not 0 <= z < len(present) or z in corrected:
+            return
+        if shown and present[z].any() and not carried[z].any():
+            return
+        settled = settled + 1 if _dice(carried[z], present[z]) >= SETTLED_DICE else 0
+        if settled == SETTLED_SLICES:
+            return
+        reached[z] = True
+
+
+def _dice(a: Mask, b: Mask) -> float:
+    """1 where both are empty: nothing changed."""
+    total = int(a.sum()) + int(b.sum())
+    return 2.0 * int((a & b).sum()) / total if total else 1.0
+
+
+def merged(present: ClassMap, carried: ClassMap, reached: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """The new labels: a class is replaced on the slices it reached, and never takes a voxel that another one keeps.
+
+    Args:
+        present: (k, j, i) class indices, with the corrected slices.
+        carried: (k, j, i) class indices of what was carried.
+        reached: (C, k), see ``reached_slices``.
+    """
+    result = present.astype(np.uint8)
+    for z in np.flatnonzero(reached.any(axis=0)):
+        replaced = np.flatnonzero(reached[:, z]) + 1
+        kept = (present[z] > 0) & ~np.isin(present[z], replaced)
+        result[z] = np.where(kept, present[z], np.where(np.isin(carried[z], replaced), carried[z], 0))
+    return result

@@ -1,0 +1,152 @@
+"""The trained dedicated network on images outside the project: a folder in, a folder of label maps out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from . import __version__
+from .dedicated.plan import read_plan
+from .dedicated.prediction import Predictor
+from .dedicated.weights import load_weights
+from .device import Device
+from .errors import DataError, ProjectError, Stopped
+from .exchange.folders import image_files
+from .files import sha256_of, stem_of, suffix_of, write_text
+from .guidance.pseudo_label import fuse
+from .messages import CaseSetAside, Progress, Reporter
+from .project import Project
+from .settings import PseudoLabelSettings
+from .volumes import LabelMap, Volume, read_volume, write_label_map
+
+RECORD = "sam2-iterative.json"
+"""Stands beside the label maps and says which network made which file; a run that was stopped goes on by it."""
+_OTHER_SUFFIX = {".jpg": ".png", ".jpeg": ".png", ".nhdr": ".nrrd", ".mhd": ".mha"}
+"""JPEG blurs labels, and a header with a file beside it cannot be written whole or not at all."""
+
+
+@dataclass(frozen=True)
+class FolderPrediction:
+    """The names of the label maps in the output folder, and of the images left out with the sentence why."""
+
+    written: tuple[str, ...]
+    set_aside: tuple[tuple[str, str], ...]
+
+
+def predict_folder(
+    project: Project,
+    images: str | Path,
+    output: str | Path,
+    device: Device,
+    *,
+    report: Reporter = lambda message: None,
+    stop: Callable[[], bool] = lambda: False,
+) -> FolderPrediction:
+    """Label every image of a folder with the network of the newest round.
+
+    Label maps bear their images' names and lie on their grids. An image that cannot be used is set aside and named; the others go on.
+
+    Args:
+        output: a new or empty folder, or one that this project's same network began to fill: finished files are kept.
+
+    Raises:
+        DataError: no image there, or the output folder holds something else.
+        ProjectError: no round has trained a network yet.
+        Stopped: ``stop`` said so; the same call goes on.
+    """
+    found = image_files(images)
+    round, path = trained_network(project)
+    plan = read_plan(project.plan_path)
+    record = _Record.of(Path(output), sha256_of(path), round)
+    predictor = Predictor(plan, [load_weights(path)[0]], device)
+    written: list[str] = []
+    set_aside: list[tuple[str, str]] = []
+    for done, image in enumerate(found):
+        report(Progress(round, "prediction", done / len(found), None, image.name))
+        name = stem_of(image) + _OTHER_SUFFIX.get(suffix_of(image), suffix_of(image))
+        try:
+            if not record.has(name, image):
+                volume = read_volume(image)
+                _require_channels(volume, plan.channels)
+                probabilities = predictor.predict(volume.array, volume.geometry, stop=stop)
+                classes = fuse(None, probabilities, PseudoLabelSettings(), plan.single_component).labels
+                write_label_map(record.folder / name, LabelMap.of_classes(classes, project.values, volume.geometry))
+                record.add(name, image)
+            written.append(name)
+        except DataError as error:
+            set_aside.append((image.name, error.sentence))
+            report(CaseSetAside(image.name, error.sentence))
+        if stop():
+            raise Stopped
+    report(Progress(round, "prediction", 1.0, 0.0))
+    return FolderPrediction(tuple(written), tuple(set_aside))
+
+
+def trained_network(project: Project) -> tuple[int, Path]:
+    """The newest round whose network is finished, and its file, the hash checked.
+
+    Raises:
+        ProjectError: there is none.
+    """
+    for unit in sorted(project.journal.units(), key=lambda u: u.round, reverse=True):
+        path = project.models_folder / f"round_{unit.round}.safetensors"
+        if project.relative(path) in unit.files and project.journal.unit_done(unit.round, unit.stage, unit.case):
+            return unit.round, path
+    raise ProjectError("there is no trained network yet.", where=project.folder.name, cure="Run a round first.")
+
+
+@dataclass
+class _Record:
+    """What the output folder holds already, and by which network."""
+
+    folder: Path
+    table: dict[str, Any]
+
+    @classmethod
+    def of(cls, folder: Path, network: str, round: int) -> _Record:
+        path = folder / RECORD
+        head = {"version": __version__, "network_sha256": network, "round": round}
+        if path.is_file():
+            try:
+                table = json.loads(path.read_text(encoding="utf-8"))
+                same = table["network_sha256"] == network and isinstance(table["files"], dict)
+            except (ValueError, TypeError, KeyError):
+                same = False
+            if not same:
+                raise DataError("the output folder holds label maps of another network.", where=folder.name, cure="Choose an empty folder.")
+            return cls(folder, table)
+        if folder.exists() and any(folder.iterdir()):
+            raise DataError("the output folder is not empty.", where=folder.name, cure="Choose a new or empty folder.")
+        folder.mkdir(parents=True, exist_ok=True)
+        return cls(folder, {**head, "files": {}})
+
+    def has(self, name: str, image: Path) -> bool:
+        """Whether this label map is finished, whole, and of this very image.
+
+        Raises:
+            DataError: another image of the same name made it.
+        """
+        entry = self.table["files"].get(name)
+        if entry is None:
+            return False
+        if entry["image"] != image.name:
+            raise DataError(f"its label map would overwrite that of {entry['image']}.", where=image.name, cure="Rename one of them.")
+        path = self.folder / name
+        return entry["image_sha256"] == sha256_of(image) and path.is_file() and entry["sha256"] == sha256_of(path)
+
+    def add(self, name: str, image: Path) -> None:
+        self.table["files"][name] = {"image": image.name, "image_sha256": sha256_of(image), "sha256": sha256_of(self.folder / name)}
+        write_text(self.folder / RECORD, json.dumps(self.table, indent=1, sort_keys=True))
+
+
+def _require_channels(volume: Volume, channels: int) -> None:
+    own = volume.array.shape[-1] if volume.colour else 1
+    if own != channels:
+        raise DataError(
+            f"it has {own} channels, the network was trained on images with {channels}.",
+            where=volume.path.name if volume.path else None,
+            cure="Give images of the same kind.",
+        )

@@ -1,0 +1,136 @@
+"""What a run would take, found out by trying: a real training step, a few slices through SAM2; and a plain count of the rest."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from .dedicated.networks import build_network, memory_format
+from .dedicated.plan import Plan
+from .device import Device, release_memory
+from .foundation.checkpoints import Foundation
+from .foundation.features import Window, encode_volume
+from .foundation.propagation import Guidance, Propagator
+from .guidance.prompts import reviewed_prompt
+from .iteration import SPACE_PER_VOXEL
+from .memory import computer_memory, peak_of_process
+from .messages import Needs
+from .project import Project
+from .settings import MemorySettings
+
+Size = tuple[int, int, int]
+
+_TRIAL_SLICES = 6
+_ARRAYS = 6
+"""Arrays (C+1, k, j, i) float32 of a case that are in memory together at most: network, history before and now, SAM2's two, the result."""
+
+
+@dataclass(frozen=True)
+class _Trial:
+    """Seconds of a training step, of encoding a slice, and of following one class through a slice once; peak memory in bytes."""
+
+    step: float
+    encoding: float
+    tracking: float
+    memory: int | None
+
+
+def estimate_needs(project: Project, plan: Plan, device: Device, foundation: Foundation, rounds: int) -> Needs:
+    """Time, memory and disk that ``rounds`` further rounds would take. Nothing is written.
+
+    The time of rounds done before counts, else the trial's. It is an estimate: the half or the double may come true.
+    """
+    cases = project.cases("unlabelled", "validation", usable=True)
+    sizes = [project.read_case_image(case).geometry.size for case in cases]
+    voxels = [k * j * i for k, j, i in sizes]
+    remarks = []
+    trial = None
+    try:
+        trial = _tried(plan, device, foundation)
+    except torch.OutOfMemoryError:
+        release_memory()
+        remarks.append("A training step does not fit into the device's memory: choose a smaller batch or patch, or the CPU.")
+    memory = trial.memory if trial else None
+    if memory is not None and device.kind == "cpu":
+        memory += _ARRAYS * 4 * (plan.classes + 1) * max(voxels, default=0)
+    total, free = _device_memory(device)
+    if memory is not None and free is not None and memory > free + (peak_of_process() or 0):
+        remarks.append("The device has too little free memory for this run: close other programs, or choose a smaller batch or patch.")
+    disk, disk_free = SPACE_PER_VOXEL * sum(voxels) * rounds, shutil.disk_usage(project.folder).free
+    if disk > disk_free:
+        remarks.append("The disk of the project has too little free space for this run.")
+    seconds = None if trial is None else _seconds(project, plan, sizes, rounds, trial)
+    return Needs(device.sentence, total, free, memory, disk, disk_free, seconds, tuple(remarks))
+
+
+def _seconds(project: Project, plan: Plan, sizes: Sequence[Size], rounds: int, trial: _Trial) -> float:
+    finished = project.journal.rounds()
+    later = [numbers["seconds"] for round, numbers in finished.items() if round > 0 and numbers.get("seconds")]
+    if later:
+        return rounds * float(np.mean(later))
+    slices, voxels = sum(size[0] for size in sizes), sum(k * j * i for k, j, i in sizes)
+    # A forward pass is a third of a step; blocks overlap by half along each axis, mirrored views are predicted one by one.
+    views = 2 ** len(plan.augmentation.mirror_axes) if plan.mirrored_prediction else 1
+    overlap = 8 if plan.dimensions == 3 else 1
+    prediction = trial.step / 3 / plan.batch * views * overlap * voxels / float(np.prod(plan.patch))
+    following = slices * 2 * plan.classes * trial.tracking
+    seconds = rounds * (plan.round_steps * trial.step + prediction + following) + slices * trial.encoding
+    if not finished:
+        seconds += plan.first_steps * trial.step + (1 + plan.snapshots) * prediction + following
+    return seconds
+
+
+def _tried(plan: Plan, device: Device, foundation: Foundation) -> _Trial:
+    """Each part twice, since the first time includes preparations of the device."""
+    if device.kind == "cuda":
+        torch.cuda.reset_peak_memory_stats(device.torch)
+    step = _training_step(plan, device)
+    times = [_timed(step, device) for _ in range(2)]
+    image = np.random.default_rng(0).normal(size=(_TRIAL_SLICES, foundation.side, foundation.side)).astype(np.float32)
+    mask = np.zeros(image.shape[1:], dtype=bool)
+    mask[: foundation.side // 2] = True
+    window = Window.whole((foundation.side, foundation.side))
+    encoding = [_timed(lambda: encode_volume(foundation, image, window, device), device) for _ in range(2)][-1]
+    features = encode_volume(foundation, image, window, device)
+    guidance = Guidance(1, {1: [reviewed_prompt(mask, 0, 1)]})
+    propagator = Propagator(foundation.model, device, MemorySettings())
+    tracking = [_timed(lambda: propagator.propagate(features, guidance), device) for _ in range(2)][-1]
+    peak = torch.cuda.max_memory_allocated(device.torch) if device.kind == "cuda" else peak_of_process()
+    return _Trial(times[-1], encoding / _TRIAL_SLICES, tracking / _TRIAL_SLICES, peak)
+
+
+def _training_step(plan: Plan, device: Device) -> Callable[[], None]:
+    network = build_network(plan).to(device.torch)
+    optimiser = torch.optim.AdamW(network.parameters())
+    image = torch.randn(plan.batch, plan.input_channels, *plan.patch[3 - plan.dimensions :])
+    image = image.to(device.torch).contiguous(memory_format=memory_format(plan))
+
+    def step() -> None:
+        optimiser.zero_grad(set_to_none=True)
+        with device.autocast():
+            loss = network(image).float().logsumexp(1).mean()
+        loss.backward()
+        optimiser.step()
+
+    return step
+
+
+def _timed(action: Callable[[], object], device: Device) -> float:
+    began = time.perf_counter()
+    action()
+    if device.kind == "cuda":
+        torch.cuda.synchronize(device.torch)
+    return time.perf_counter() - began
+
+
+def _device_memory(device: Device) -> tuple[int | None, int | None]:
+    """Bytes in all, and free; an Apple GPU shares the computer's memory."""
+    if device.kind == "cuda":
+        free, total = torch.cuda.mem_get_info(device.torch)
+        return int(total), int(free)
+    return computer_memory()

@@ -1,0 +1,229 @@
+"""Adapt SAM2 to a project: fine-tune its decoder and memory on the labelled cases, and keep the result only if it helps.
+
+One labelled case is held out. After every few steps the adapted model carries the held-out case's true middle slices through it; the
+best state is kept, and it is used from then on only if it beats the unadapted model there.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from ..dedicated.plan import read_plan
+from ..dedicated.resampling import orientation_of, turn
+from ..device import Device
+from ..errors import DataError, Stopped, WeightsError
+from ..foundation.arithmetic import fast_arithmetic
+from ..foundation.checkpoints import Foundation, load_foundation, locate, read_tensors, save_compact
+from ..foundation.features import Window, prepare_images
+from ..foundation.sam2_model import SAM2Base
+from ..project import Project
+from ..settings import replaced
+from .evaluation import LabelledVolume, propagation_dice
+from .exercise_run import exercise_loss
+from .tasks import Clip, Exercise
+
+TRAINABLE = ("sam_mask_decoder", "memory_attention", "memory_encoder", "obj_ptr_proj", "obj_ptr_tpos_proj", "maskmem_tpos_enc")
+ADAPTED_FILE = "adapted.safetensors"
+
+
+@dataclass(frozen=True)
+class AdaptationPlan:
+    """How to adapt.
+
+    Attributes:
+        steps: at most; check_every: steps between looks at the held-out case; patience: looks without a gain before it stops.
+        learning_rate: of decoder and memory; the encoder, if it is adapted, learns at a tenth of it.
+    """
+
+    steps: int = 300
+    learning_rate: float = 1e-4
+    encoder: bool = False
+    check_every: int = 25
+    patience: int = 4
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class AdaptationResult:
+    """Held-out 3-D Dice before and after (mean over classes; true box on three key frames), and whether the adapted weights are used."""
+
+    before: float
+    after: float
+    used: bool
+    held_out: str
+
+    @property
+    def sentence(self) -> str:
+        """For a person."""
+        verdict = "The rounds use the adapted weights from now on." if self.used else "The weights stay as they were."
+        return f"On the held-out case {self.held_out}: Dice {self.before:.3f} before, {self.after:.3f} after. {verdict}"
+
+
+def adapt_project(
+    project: Project,
+    plan: AdaptationPlan,
+    device: Device,
+    say: Callable[[str], None] = lambda text: None,
+    stop_asked: Callable[[], bool] = lambda: False,
+) -> AdaptationResult:
+    """Adapt the project's SAM2; on success the project's setting ``foundation.weights`` points to the adapted file.
+
+    Raises:
+        DataError: fewer than two labelled cases.
+        WeightsError: the weights in use are not compact ones.
+        Stopped: a person asked to stop; nothing changed.
+    """
+    volumes = labelled_volumes(project)
+    if len(volumes) < 2:
+        raise DataError("adapting needs two labelled cases: one to learn from, one to judge by.", cure="Label another case.")
+    weights = project.settings.foundation.weights
+    _, architecture = read_tensors(locate(weights)[0])
+    if architecture is None:
+        raise WeightsError("only compact weights can be adapted.", where=weights, cure="Choose foundation.weights = 'compact'.")
+    foundation = load_foundation(weights, device)
+    before, after, model = adapt(foundation, volumes[:-1], volumes[-1], plan, device, say, stop_asked)
+    used = after > before
+    if used:
+        path = project.models_folder / ADAPTED_FILE
+        save_compact(model, architecture, path, {"adapted_from": foundation.digest, "held_out_dice": [before, after]})
+        project.change_settings(replaced(project.settings, "foundation.weights", str(path)))
+    return AdaptationResult(before, after, used, volumes[-1].name)
+
+
+def labelled_volumes(project: Project) -> list[LabelledVolume]:
+    """The labelled cases in the plan's orientation (their own where there is no plan yet)."""
+    plan = read_plan(project.plan_path) if project.plan_path.is_file() else None
+    found = []
+    for case in project.cases("labelled", usable=True):
+        volume = project.read_case_image(case)
+        labels = project.read_case_label(case).classes(project.values)
+        image = volume.array
+        if plan is not None and not volume.colour:
+            own = orientation_of(volume.geometry.direction)
+            image, labels = turn(image, own, plan.orientation), turn(labels, own, plan.orientation)
+        if labels.any():
+            found.append(LabelledVolume(case.id, np.ascontiguousarray(image), np.ascontiguousarray(labels)))
+    return found
+
+
+def adapt(
+    foundation: Foundation,
+    volumes: Sequence[LabelledVolume],
+    held_out: LabelledVolume,
+    plan: AdaptationPlan,
+    device: Device,
+    say: Callable[[str], None] = lambda text: None,
+    stop_asked: Callable[[], bool] = lambda: False,
+) -> tuple[float, float, SAM2Base]:
+    """Fine-tune on ``volumes``; returns Dice on ``held_out`` before and at best, and the model of the best state."""
+    model = copy.deepcopy(foundation.model)
+    groups = _parameters(model, plan)
+    optimiser = torch.optim.AdamW(groups, weight_decay=0.01)
+    before = best = held_out_dice(foundation, held_out, device)
+    best_state, stale = copy.deepcopy(model.state_dict()), 0
+    generator = torch.Generator(device.torch).manual_seed(plan.seed)
+    for step in range(1, plan.steps + 1):
+        if stop_asked():
+            raise Stopped
+        exercise = sample_real_exercise(generator)
+        clip = real_clip(foundation, volumes, exercise, generator, device)
+        model.train()
+        with fast_arithmetic(device):
+            loss = exercise_loss(model, exercise, clip, generator, train_score=True)
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        norm = torch.nn.utils.clip_grad_norm_([p for g in groups for p in g["params"]], 1.0)
+        if math.isfinite(float(norm)):
+            optimiser.step()
+        if step % plan.check_every == 0:
+            score = held_out_dice(replace(foundation, model=model.eval()), held_out, device)
+            say(f"step {step}: held-out Dice {score:.3f} (before: {before:.3f})")
+            stale = 0 if score > best else stale + 1
+            if score > best:
+                best, best_state = score, copy.deepcopy(model.state_dict())
+            if stale >= plan.patience:
+                break
+    model.load_state_dict(best_state)
+    return before, best, model.eval().requires_grad_(False)
+
+
+def held_out_dice(foundation: Foundation, volume: LabelledVolume, device: Device) -> float:
+    """Mean 3-D Dice over the classes of a volume, given true boxes on three key frames each."""
+    return float(np.mean(list(propagation_dice(foundation, device, [volume], "box", key_frames=3).values())))
+
+
+def sample_real_exercise(generator: torch.Generator) -> Exercise:
+    """One of the exercises that the rounds ask of SAM2: prompts on a first slice, memories of other cases, clips of up to six."""
+    pick = float(torch.rand(1, generator=generator, device=generator.device))
+    prompt = ("box", "dense", "points", "mask")[int(torch.randint(0, 4, (1,), generator=generator, device=generator.device))]
+    length = int(torch.randint(2, 7, (1,), generator=generator, device=generator.device))
+    if pick < 0.3:
+        return Exercise(volumes=6, objects=1, length=1, prompt="box" if prompt == "mask" else prompt)
+    if pick < 0.6:
+        return Exercise(volumes=3, objects=1, length=length, prompt="none" if pick < 0.45 else prompt, support=2)
+    return Exercise(volumes=3, objects=1, length=length, prompt=prompt)
+
+
+def real_clip(
+    foundation: Foundation, volumes: Sequence[LabelledVolume], exercise: Exercise, generator: torch.Generator, device: Device
+) -> Clip:
+    """Cut a clip of consecutive slices from labelled volumes, upwards or downwards, support slices from another one."""
+    random = np.random.default_rng(int(torch.randint(0, 2**31 - 1, (1,), generator=generator, device=generator.device)))
+    rows = [_real_row(foundation, volumes, exercise, random) for _ in range(exercise.volumes)]
+    images, masks, support_images, support_masks = (torch.stack(part).to(device.torch) for part in zip(*rows, strict=True))
+    return Clip(images, masks, support_images, support_masks, torch.arange(exercise.volumes, device=device.torch))
+
+
+def _real_row(
+    foundation: Foundation, volumes: Sequence[LabelledVolume], exercise: Exercise, random: np.random.Generator
+) -> tuple[torch.Tensor, ...]:
+    index = int(random.integers(len(volumes)))
+    volume = volumes[index]
+    c = int(random.choice(volume.classes))
+    shown = np.flatnonzero((volume.labels == c).any((1, 2)))
+    first, step = int(random.choice(shown)), int(random.choice([-1, 1]))
+    slices = np.clip(first + step * np.arange(exercise.length), 0, len(volume.labels) - 1)
+    images, masks = _shown(foundation, volume, c, slices, random)
+    others = [v for n, v in enumerate(volumes) if n != index and c in v.classes] or [volume]
+    other = others[int(random.integers(len(others)))]
+    there = np.flatnonzero((other.labels == c).any((1, 2)))
+    supports = random.choice(there, size=exercise.support) if exercise.support else np.zeros(0, int)
+    support_images, support_masks = _shown(foundation, other, c, supports, random)
+    return images, masks, support_images, support_masks
+
+
+def _shown(
+    foundation: Foundation, volume: LabelledVolume, c: int, slices: np.ndarray, random: np.random.Generator
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Slices and masks as the model sees them, in a window that varies a little."""
+    window = Window.around(volume.labels > 0, margin=float(random.uniform(0.3, 0.8)))
+    shift = random.integers(-4, 5, 2)
+    window = replace(window, top=window.top + int(shift[0]), left=window.left + int(shift[1]))
+    if not len(slices):
+        return torch.zeros(0, 3, foundation.side, foundation.side), torch.zeros(0, foundation.side, foundation.side, dtype=torch.bool)
+    images = prepare_images(volume.image[slices], window, foundation)
+    masks = torch.from_numpy(np.ascontiguousarray(volume.labels[slices] == c))[:, None].float()
+    return images, window.masks_to_model(masks, foundation.side)[:, 0] > 0.5
+
+
+def _parameters(model: SAM2Base, plan: AdaptationPlan) -> list[dict[str, object]]:
+    """What is trained; the rest stays frozen."""
+    model.requires_grad_(False)
+    heads, encoder = [], []
+    for name, parameter in model.named_parameters():
+        if name.startswith(TRAINABLE):
+            heads.append(parameter.requires_grad_(True))
+        elif plan.encoder and name.startswith("image_encoder"):
+            encoder.append(parameter.requires_grad_(True))
+    groups: list[dict[str, object]] = [{"params": heads, "lr": plan.learning_rate}]
+    if encoder:
+        groups.append({"params": encoder, "lr": plan.learning_rate / 10})
+    return groups
+
+

@@ -1,0 +1,307 @@
+"""``python -m SAM2IterativeLib.worker``: does for the Slicer module what needs a model, in a process of its own.
+
+Requests come as JSON lines on standard input, messages go as JSON lines to standard output (see ``messages``); no network port is opened.
+One job at a time; models stay loaded between jobs. A request to stop is followed at the next safe point. When the other side closes its
+end, as Slicer does when it is closed or dies, the step at hand is finished and the process ends. Nothing heavy is imported before the
+greeting, so a missing package is told in a sentence.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+import faulthandler
+import importlib
+import logging
+import os
+import queue
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from . import __version__
+from .errors import MissingPackageError, Stopped
+from .log_text import traceback_text, without_paths
+from .messages import (
+    EstimateNeeds,
+    FolderPredicted,
+    Heartbeat,
+    Hello,
+    Log,
+    Message,
+    MessageError,
+    PredictFolder,
+    PropagateCorrection,
+    Ready,
+    Refused,
+    Reporter,
+    RunFailed,
+    Shutdown,
+    StartRun,
+    StopRun,
+    from_line,
+    to_line,
+)
+from .pipes import Pipes
+from .project import Project
+
+if TYPE_CHECKING:
+    from .correction import Corrector
+    from .device import Device
+
+_HEAVY = ("iteration", "correction", "inference", "needs")
+"""Modules of this package that a job may need; importing them shows whether all packages are there."""
+
+
+class Worker:
+    """Takes requests from ``pipes`` until it is told to shut down, or the other side is gone."""
+
+    def __init__(self, pipes: Pipes, heartbeat: float) -> None:
+        self.pipes = pipes
+        self._heartbeat = heartbeat
+        self._began = time.monotonic()
+        self._requests: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
+        self._stop, self._leaving = threading.Event(), threading.Event()
+        self._lock = threading.Lock()
+        self._job: Message | None = None
+        self._process: int | None = None
+        self._loaded: tuple[object, Corrector] | None = None
+        self._jobs: dict[type[Message], Callable[..., None]] = {
+            StartRun: self._run,
+            PropagateCorrection: self._propagate,
+            PredictFolder: self._predict,
+            EstimateNeeds: self._estimate,
+        }
+        pipes.on_broken = self._leave
+
+    def serve(self) -> int:
+        """Work until it is time to leave; returns the exit code.
+
+        Everything that touches a project happens in this thread: a journal belongs to the thread that opened it.
+        """
+        for action in (self._beat, self._listen):
+            threading.Thread(target=action, daemon=True).start()
+        while (request := self._requests.get()) is not None:
+            if isinstance(request, Hello):
+                self._greet(request)
+            else:
+                self._do(request)
+                with self._lock:
+                    self._job = None
+        return 0
+
+    # Threads beside the work
+
+    def _beat(self) -> None:
+        while not self._leaving.wait(self._heartbeat):
+            self.pipes.send(Heartbeat(time.monotonic() - self._began))
+
+    def _listen(self) -> None:
+        for line in self.pipes.lines():
+            try:
+                self._take(from_line(line))
+            except MessageError as error:
+                self.pipes.send(Refused("", error.sentence))
+        self._leave()
+
+    def _take(self, request: Message) -> None:
+        name = type(request).__name__
+        if isinstance(request, StopRun):
+            self._stop.set()
+        elif isinstance(request, Shutdown):
+            self._leave()
+        elif isinstance(request, Hello):
+            self._requests.put(request)
+        elif type(request) not in self._jobs:
+            self.pipes.send(Refused(name, f"'{name}' is nothing that a worker can do."))
+        else:
+            self._accept(request, name)
+
+    def _accept(self, request: Message, name: str) -> None:
+        with self._lock:
+            busy = self._job
+            if busy is None:
+                self._job = request
+                self._stop.clear()
+        if busy is not None:
+            doing = type(busy).__name__
+            self.pipes.send(Refused(name, f"The worker is busy with '{doing}': wait until that is done, or stop it first."))
+        else:
+            self._requests.put(request)
+
+    def _leave(self) -> None:
+        self._leaving.set()
+        self._stop.set()
+        self._requests.put(None)
+
+    def _stop_asked(self) -> bool:
+        return self._stop.is_set() or self._leaving.is_set()
+
+    def _check_stop(self) -> None:
+        if self._stop_asked():
+            raise Stopped
+
+    # The work
+
+    def _greet(self, request: Hello) -> None:
+        if request.version != __version__:
+            sentence = f"This worker is of version {__version__}, the program that started it of {request.version}: install one version."
+            self.pipes.send(Refused("Hello", sentence))
+            return
+        self._process = request.process
+        try:
+            for name in _HEAVY:
+                importlib.import_module(f".{name}", __package__)
+            from .device import choose_device
+
+            device = choose_device("auto")
+        except (ImportError, MissingPackageError) as error:
+            self.pipes.send(Ready(__version__, "", _missing(error).sentence))
+            return
+        self.pipes.send(Ready(__version__, device.title or device.name, device.reason))
+
+    def _do(self, request: Message) -> None:
+        """Do one job; whatever goes wrong becomes a message, and the worker lives on."""
+        name = type(request).__name__
+        if self._process is None:
+            self.pipes.send(Refused(name, "The worker was not greeted: send 'Hello' first."))
+            return
+
+        def fail(error: BaseException, sentence: str, kind: str) -> None:
+            self.pipes.send(RunFailed(sentence, kind, traceback_text(error), name))
+
+        try:
+            from .iteration import run_safely
+
+            run_safely(lambda: self._jobs[type(request)](request), lambda message: self.pipes.send(_signed(message, name)))
+        except ImportError as error:
+            fail(error, _missing(error).sentence, MissingPackageError.__name__)
+        except MissingPackageError as error:
+            fail(error, error.sentence, MissingPackageError.__name__)
+        except Exception as error:  # the one place where anything may end: a fault in one job must not cost the others
+            what = without_paths(str(error).strip().partition("\n")[0])
+            fail(
+                error,
+                f"An unexpected fault ({type(error).__name__}: {what}). The log has the details; please report it.",
+                type(error).__name__,
+            )
+
+    def _run(self, request: StartRun) -> None:
+        from .iteration import Iteration
+
+        with self._project(request.project) as (project, device, report):
+            run = Iteration(project, device, report, self._stop_asked)
+            run.run(request.rounds, until_converged=request.until_converged)
+
+    def _propagate(self, request: PropagateCorrection) -> None:
+        from .correction import answer_correction
+
+        with self._project(request.project) as (project, device, report):
+            report(answer_correction(project, self._corrector(project, device), request))
+
+    def _predict(self, request: PredictFolder) -> None:
+        from .device import choose_device
+        from .inference import predict_folder
+
+        began = time.monotonic()
+        with Project.open(request.project, read_only=True) as project:
+            device = choose_device(project.settings.device)
+            send, stop = self.pipes.send, self._stop_asked
+            result = predict_folder(project, request.images, request.output, device, report=send, stop=stop)
+        self.pipes.send(FolderPredicted(len(result.written), dict(result.set_aside), time.monotonic() - began))
+
+    def _estimate(self, request: EstimateNeeds) -> None:
+        from .dedicated.plan import read_plan
+        from .iteration import Iteration
+        from .needs import estimate_needs
+
+        with self._project(request.project) as (project, device, report):
+            planned = project.plan_path.is_file()
+            plan = read_plan(project.plan_path) if planned else Iteration(project, device, report).planned()
+            report(estimate_needs(project, plan, device, self._corrector(project, device).foundation, request.rounds))
+
+    @contextlib.contextmanager
+    def _project(self, folder: str) -> Iterator[tuple[Project, Device, Reporter]]:
+        """The project opened on behalf of the greeting process, its device, and a reporter that also writes the project's log."""
+        from .device import choose_device
+
+        with Project.open(folder, shared_with=self._process) as project, open(project.log_path, "a", encoding="utf-8") as log:
+
+            def report(message: Message) -> None:
+                self.pipes.send(message)
+                with contextlib.suppress(OSError):  # a full disk shows where it matters, with a sentence
+                    log.write(to_line(message) + "\n")
+                    log.flush()
+
+            yield project, choose_device(project.settings.device), report
+
+    def _corrector(self, project: Project, device: Device) -> Corrector:
+        """The loaded SAM2, loaded anew where settings or file changed."""
+        from .correction import Corrector
+        from .foundation.checkpoints import load_foundation, locate
+
+        settings = project.settings
+        file = locate(settings.foundation.weights)[0].stat()
+        key = (settings.foundation, settings.memory, device, file.st_mtime_ns, file.st_size)
+        if self._loaded is None or self._loaded[0] != key:
+            self._loaded = None  # not two models in memory at once
+            foundation = load_foundation(settings.foundation.weights, device)
+            self._loaded = key, Corrector(foundation, device, settings.memory, settings.foundation.decay, self._check_stop)
+        return self._loaded[1]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The process: take over the pipes before anything can print into them, then work."""
+    parser = argparse.ArgumentParser(
+        prog="python -m SAM2IterativeLib.worker", description="Speaks JSON lines; started by the Slicer module."
+    )
+    parser.add_argument("--heartbeat", type=float, default=2.0, help="seconds between signs of life")
+    chosen = parser.parse_args(arguments)
+    pipes = Pipes.take_over()
+    faulthandler.enable(sys.stderr)
+    _pass_on_log(pipes)
+    return Worker(pipes, chosen.heartbeat).serve()
+
+
+class _LogToPipe(logging.Handler):
+    """Sends log records as ``Log`` messages."""
+
+    def __init__(self, pipes: Pipes) -> None:
+        super().__init__()
+        self._pipes = pipes
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Send one record."""
+        self._pipes.send(Log(without_paths(self.format(record))))
+
+
+def _pass_on_log(pipes: Pipes) -> None:
+    """Warnings of all libraries and our own information become messages."""
+    logging.captureWarnings(True)
+    logging.getLogger().addHandler(_LogToPipe(pipes))
+    logging.getLogger(__package__).setLevel(logging.INFO)
+
+
+def _signed(message: Message, request: str) -> Message:
+    return dataclasses.replace(message, request=request) if isinstance(message, RunFailed) else message
+
+
+def _missing(error: ImportError | MissingPackageError) -> MissingPackageError:
+    """The sentence for a package that is absent or cannot be loaded."""
+    if isinstance(error, MissingPackageError):
+        return error
+    name = (error.name or "").partition(".")[0] or "a package"
+    if isinstance(error, ModuleNotFoundError):
+        return MissingPackageError(f"the package '{name}' is not installed.", cure="Install what is missing in the Setup tab.")
+    return MissingPackageError(
+        f"the package '{name}' is installed but cannot be loaded ({without_paths(str(error))}).", cure="Install it anew in the Setup tab."
+    )
+
+
+if __name__ == "__main__":
+    code = main()
+    sys.stderr.flush()
+    os._exit(code)  # nothing is open any more, and torch takes seconds to take itself down while Slicer waits

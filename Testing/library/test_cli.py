@@ -1,0 +1,127 @@
+"""The command line as a person uses it: exit codes, sentences, files."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from small_projects import run_rounds, small_project, tiny_weights
+from typer.testing import CliRunner
+
+from SAM2IterativeLib.cli import app
+from SAM2IterativeLib.messages import RoundFinished, RunFinished, from_line
+from SAM2IterativeLib.phantom import write_phantom_dataset
+from SAM2IterativeLib.project import Project
+from SAM2IterativeLib.settings import replaced
+from SAM2IterativeLib.volumes import read_label_map, read_volume
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module")
+def walk(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with data, references and a project after two rounds, all made through the command line."""
+    folder = tmp_path_factory.mktemp("walk")
+    torch.set_num_threads(1)
+    write_phantom_dataset(folder / "data", 4, 2, 3, folder / "references", size=(8, 32, 32))
+    made = call("new", folder / "p", "--images", folder / "data/images", "--labels", folder / "data/labels", "--label-names", "background,organ,gland")
+    assert "4 cases added, 2 of them with a label map" in made
+    with Project.open(folder / "p") as project:
+        settings = replaced(project.settings, "foundation.weights", str(tiny_weights(folder)))
+        for name, value in (("first_steps", 6), ("round_steps", 3), ("batch", 4), ("snapshots", 1)):
+            settings = replaced(settings, f"dedicated.{name}", value)
+        project.change_settings(settings)
+    call("run", folder / "p", "--rounds", "1", "--device", "cpu")
+    return folder
+
+
+def call(*words: object, code: int = 0) -> str:
+    result = CliRunner().invoke(app, [str(word) for word in words])
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    assert result.exit_code == code, result.output
+    return result.output
+
+
+def test_status_lists_cases_rounds_and_disk(walk: Path) -> None:
+    text = call("status", walk / "p", "--cases")
+    assert "1 organ, 2 gland" in text and "Rounds" in text and "2 cases wait for review" in text and "Disk:" in text
+
+
+def test_events_are_messages(walk: Path) -> None:
+    lines = call("run", walk / "p", "--rounds", "1", "--events").splitlines()
+    messages = [from_line(line) for line in lines if line.startswith("{")]
+    assert any(isinstance(m, RoundFinished) for m in messages) and isinstance(messages[-1], RunFinished)
+    assert (walk / "p" / "log.txt").read_text().count("RunFinished") >= 2
+
+
+def test_evaluate_prints_one_json_object(walk: Path) -> None:
+    scores = json.loads(call("evaluate", walk / "p", "--references", walk / "references", "--json"))
+    assert scores["cases"] == 2 and len(scores["rounds"]) >= 2
+    first = scores["rounds"][0]
+    assert {"round", "coarse", "propagated", "pseudo_label", "uncertainty_error_spearman"} <= set(first)
+    assert {"dice", "hd95_mm", "per_class", "per_case"} <= set(first["coarse"])
+
+
+def test_predict_keeps_names_and_geometry(walk: Path, tmp_path: Path) -> None:
+    call("predict", walk / "p", "--images", walk / "data" / "images", "--output", tmp_path / "out", "--device", "cpu")
+    for image in sorted((walk / "data" / "images").iterdir()):
+        assert read_label_map(tmp_path / "out" / image.name).geometry.mismatch(read_volume(image).geometry) is None
+
+
+def test_report_is_one_file(walk: Path, tmp_path: Path) -> None:
+    call("report", walk / "p", "--output", tmp_path / "report.html")
+    text = (tmp_path / "report.html").read_text()
+    assert "<html" in text and 'src="http' not in text and str(walk) not in text
+
+
+@pytest.mark.parametrize("kind", ["nrrd", "nifti", "nnunet"])
+def test_export(walk: Path, tmp_path: Path, kind: str) -> None:
+    text = call("export", walk / "p", tmp_path / kind, "--format", kind)
+    assert "label maps written" in text and any((tmp_path / kind).rglob("*"))
+
+
+def test_review_from_list_to_take_back(tmp_path: Path) -> None:
+    with small_project(tmp_path / "p", tiny_weights(tmp_path), unlabelled=2) as project:
+        run_rounds(project, 1)
+        proposal = project.artefact(1, "case_3", "pseudo_label.nii.gz")
+    folder = tmp_path / "p"
+    assert "case_2" in call("review", "list", folder)
+    assert "accepted" in call("review", "accept", folder, "case_2", "--reviewer", "Ann", "--comment", "fine")
+    assert "corrected" in call("review", "correct", folder, "case_3", "--labels", proposal, "--reviewer", "Bob")
+    shown = call("review", "show", folder, "case_2")
+    assert "Ann" in shown and "fine" in shown
+    assert "case_2" not in call("review", "list", folder)
+    call("review", "reject", folder, "case_3", "--reviewer", "Ann", "--reason", "leaks")
+    assert "Taken back: rejected on case_3 by Ann" in call("review", "take-back", folder)
+
+
+def test_problems_are_sentences_with_exit_code_1(tmp_path: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+
+    def run(*words: object) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "SAM2IterativeLib", *map(str, words)]
+        return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "broken.nii.gz").write_bytes(b"no image")
+    found = run("new", tmp_path / "p", "--images", tmp_path / "images")
+    assert found.returncode == 1 and "Problem:" in found.stderr and "broken.nii.gz" in found.stdout and "Traceback" not in found.stderr
+    missing = run("status", tmp_path / "nowhere")
+    assert missing.returncode == 1 and "Problem:" in missing.stderr and "Traceback" not in missing.stderr
+    assert run("models", "download", "no-such-model", "--yes").returncode == 1
+
+
+def test_models_are_listed() -> None:
+    text = call("models", "list")
+    assert "compact" in text and "sam2.1-tiny" in text and "medsam2" in text

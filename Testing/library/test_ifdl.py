@@ -1,0 +1,159 @@
+"""IFDL on generated and real volumes: the checks of the method that need the whole of it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from small_projects import CPU, run_rounds, shipped_weights, small_project, tiny_weights
+
+from SAM2IterativeLib.dedicated.prediction import Predictor
+from SAM2IterativeLib.dedicated.training import Task, train
+from SAM2IterativeLib.dedicated.weights import load_weights
+from SAM2IterativeLib.evaluation import evaluate
+from SAM2IterativeLib.foundation.checkpoints import load_foundation
+from SAM2IterativeLib.foundation.features import Window, encode_volume
+from SAM2IterativeLib.foundation.propagation import Guidance, Propagator
+from SAM2IterativeLib.geometry import Geometry
+from SAM2IterativeLib.iteration import Iteration
+from SAM2IterativeLib.methods import load_method, method_names
+from SAM2IterativeLib.methods.method import RunContext
+from SAM2IterativeLib.methods.training_set import chosen_volumes, training_cases
+from SAM2IterativeLib.methods.working_grid import WorkingGrid
+from SAM2IterativeLib.phantom import phantom_case
+from SAM2IterativeLib.project import Project, load_arrays, load_probabilities
+from SAM2IterativeLib.review import Review
+from SAM2IterativeLib.settings import DedicatedSettings, FoundationSettings, Label, MemorySettings, Settings, replaced
+from SAM2IterativeLib.volumes import LabelMap, read_label_map, read_volume
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_weights(tmp_path_factory.mktemp("weights"))
+
+
+def test_methods_are_found_by_their_file_name() -> None:
+    assert "ifdl" in method_names() and "method" not in method_names()
+    assert load_method("ifdl").stages == ("coarse", "propagation", "pseudo_label")
+
+
+@pytest.mark.parametrize("orientation", ["SPL", "SAR", "LSP"])
+def test_the_working_grid_turns_there_and_back(orientation: str) -> None:
+    geometry = Geometry((4, 5, 6), (3.0, 1.0, 2.0), (10.0, -5.0, 2.0), (1.0, 0.0, 0.0, 0.0, -1.0, 0.0, 0.0, 0.0, -1.0))
+    grid = WorkingGrid(geometry, orientation)
+    array = np.arange(120).reshape(4, 5, 6)
+    turned = grid.turned(array)
+    assert np.array_equal(grid.turned_back(turned), array)
+    index = np.array([1, 2, 1])
+    value = turned[tuple(index)]
+    own = np.argwhere(array == value)[0]
+    assert np.allclose(grid.ras_of(index[None])[0], geometry.ras_of(own))
+
+
+def test_files_of_a_round_fit_together(tmp_path: Path, weights: Path) -> None:
+    with small_project(tmp_path / "p", weights) as project:
+        run_rounds(project, 1)
+        case = project.case("case_2")
+        image = project.read_case_image(case)
+        history = load_probabilities(project.artefact(1, case, "history.npz"))
+        assert history.shape == (3, *image.array.shape) and np.allclose(history.sum(0), 1, atol=1e-5)
+        doubt = read_volume(project.artefact(1, case, "uncertainty.nii.gz")).array
+        assert doubt.dtype == np.float32 and 0 <= doubt.min() and doubt.max() <= 1
+        for name in ("coarse", "propagated", "pseudo_label"):
+            labels = read_label_map(project.artefact(1, case, f"{name}.nii.gz"))
+            assert labels.geometry.mismatch(image.geometry) is None and set(labels.values) <= {1, 2}
+        prompts = json.loads(project.artefact(1, case, "prompts.json").read_text())
+        assert prompts["coordinates"] == "RAS mm"
+        shares = load_arrays(project.artefact(1, case, "weights.npz"))["weights"]
+        assert shares.shape == image.array.shape
+
+
+@pytest.mark.parametrize("mode", ["G0", "G1", "G1+G2"])
+def test_every_memory_mode_runs(tmp_path: Path, weights: Path, mode: str) -> None:
+    with small_project(tmp_path / "p", weights, unlabelled=1) as project:
+        project.change_settings(replaced(project.settings, "memory.mode", mode))
+        Iteration(project, CPU, lambda m: None).run(1)
+        assert project.artefact(1, "case_2", "propagated.nii.gz").is_file()
+
+
+def test_rounds_use_the_volumes_that_agree_best(tmp_path: Path, weights: Path) -> None:
+    with small_project(tmp_path / "p", weights, unlabelled=4) as project:
+        for name, agreement in {"case_2": 0.2, "case_3": 0.9, "case_4": 0.6, "case_5": 0.8}.items():
+            project.journal.record(0, name, {"agreement": agreement})
+            project.journal.record(2, name, {"agreement": agreement})
+        run = RunContext(project, Iteration(project, CPU, lambda m: None).plan(), CPU, lambda m: None)
+        names = ["case_2", "case_3", "case_4", "case_5"]
+        assert chosen_volumes(run, 1, names) == ("case_3", "case_5")
+        assert set(chosen_volumes(run, 3, names)) == set(names)
+
+
+def test_partly_reviewed_slices_become_exact_prompts(tmp_path: Path, weights: Path) -> None:
+    with small_project(tmp_path / "p", weights, unlabelled=1) as project:
+        run_rounds(project, 1)
+        case = project.case("case_2")
+        image = project.read_case_image(case)
+        drawn = np.zeros(image.array.shape, np.uint8)
+        drawn[3, 8:20, 8:20] = 1
+        Review(project).correct(case, LabelMap(drawn, image.geometry), reviewer="A", slices=[3])
+        run_rounds(project, 1)
+        prompts = json.loads(project.artefact(2, case, "prompts.json").read_text())["prompts"]
+        assert [(p["label"], p["slice"]) for p in prompts if p["reviewed"]] == [(1, 3)]
+        proposal = Review(project).proposal(case)[1].array
+        assert (proposal[3] == drawn[3]).all()
+
+
+def test_a_volume_without_key_frames_is_labelled_through_the_labelled_cases() -> None:
+    """The anatomical prior: no prompt at all, memories of two other individuals only."""
+    foundation = load_foundation(shipped_weights(), CPU)
+    propagator = Propagator(foundation.model, CPU, MemorySettings())
+    support = []
+    for seed in (0, 1):
+        image, label = phantom_case(seed)
+        volume = encode_volume(foundation, image.array, Window.around(label.array > 0), CPU)
+        support += propagator.support_entries(f"case_{seed}", volume, label.array, 2)
+    image, label = phantom_case(5)
+    volume = encode_volume(foundation, image.array, Window.around(label.array > 0), CPU)
+    result = propagator.propagate(volume, Guidance(2, {}), support)
+    found = result.probabilities().argmax(0)
+    assert not result.abstained
+    overlap = 2 * np.sum((found == 1) & (label.array == 1)) / (np.sum(found == 1) + np.sum(label.array == 1))
+    assert overlap > 0.2
+
+
+def test_uncertainty_tells_errors_on_real_volumes(real_data: Path, tmp_path: Path) -> None:
+    """Spearman(U(z, c), 1 - Dice to the hidden reference) > 0.3, method's table; three labelled cases, few steps."""
+    files = sorted((real_data / "hippocampus" / "images").iterdir())
+    settings = Settings(
+        labels=(Label(1, "anterior"), Label(2, "posterior")),
+        dedicated=DedicatedSettings(first_steps=150, round_steps=1, batch=8),
+        foundation=FoundationSettings(weights=str(tiny_weights(tmp_path))),
+    )
+    with Project.create(tmp_path / "p", settings) as project:
+        for number, path in enumerate(files[:11]):
+            label = read_label_map(real_data / "hippocampus" / "labels" / path.name) if number < 3 else None
+            project.add_case(path.name.split(".")[0], read_volume(path), label)
+        run_rounds(project, 1)
+        scores = evaluate(project, real_data / "hippocampus" / "labels")
+        assert scores["rounds"][0]["uncertainty_error_spearman"] > 0.3
+
+
+def test_training_sees_only_what_it_may(tmp_path: Path, weights: Path) -> None:
+    """A network trained on the labelled cases alone equals round 0's, whatever else lies in the project."""
+    with small_project(tmp_path / "p", weights, unlabelled=1) as project:
+        iteration = Iteration(project, CPU, lambda m: None)
+        run = RunContext(project, iteration.plan(), CPU, lambda m: None)
+        method = load_method("ifdl")(run)
+        method.train(0, lambda fraction, text: None)
+        alone = train(Task(run.plan, training_cases(run, 0), CPU, 0)).weights
+        kept = load_weights(project.models_folder / "round_0.safetensors")[0]
+        assert all(torch.equal(alone[name], kept[name]) for name in alone)
+        image = project.read_case_image(project.case("case_2"))
+        assert Predictor(run.plan, [kept], CPU).predict(image.array, image.geometry).shape == (3, *image.array.shape)

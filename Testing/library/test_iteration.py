@@ -1,0 +1,227 @@
+"""Rounds: what a person sees, resume, faults, and that nothing hidden is ever looked at."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from small_projects import CPU, artefact_hashes, run_rounds, small_project, tiny_weights
+
+from SAM2IterativeLib.errors import DataError, Stopped
+from SAM2IterativeLib.files import sha256_of
+from SAM2IterativeLib.geometry import Geometry
+from SAM2IterativeLib.iteration import Iteration, run_safely
+from SAM2IterativeLib.messages import CaseSetAside, Message, RoundFinished, RunFailed, RunFinished, StageFinished
+from SAM2IterativeLib.methods.method import RunContext
+from SAM2IterativeLib.methods.training_set import training_cases
+from SAM2IterativeLib.project import Project
+from SAM2IterativeLib.review import Review
+from SAM2IterativeLib.settings import Label, Settings, replaced
+from SAM2IterativeLib.volumes import LabelMap, Volume, write_label_map
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_weights(tmp_path_factory.mktemp("weights"))
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory, weights: Path) -> tuple[Path, dict[str, str], list[Message]]:
+    """A project after rounds 0 and 1, never interrupted: folder, hashes, messages."""
+    folder = tmp_path_factory.mktemp("finished") / "project"
+    messages: list[Message] = []
+    with small_project(folder, weights, validation=1) as project:
+        run_rounds(project, 1, messages)
+        return folder, artefact_hashes(project), messages
+
+
+def test_a_round_leaves_its_files_numbers_and_messages(finished: tuple[Path, dict[str, str], list[Message]]) -> None:
+    folder, hashes, messages = finished
+    for name in ("coarse", "propagated", "uncertainty", "pseudo_label"):
+        assert f"rounds/1/case_2/{name}.nii.gz" in hashes
+    rounds = [m for m in messages if isinstance(m, RoundFinished)]
+    assert [m.round for m in rounds] == [0, 1]
+    assert isinstance(messages[-1], RunFinished)
+    numbers = rounds[1].numbers
+    assert 0 <= numbers["uncertainty"] <= 1 and 0 <= numbers["agreement"] <= 1 and 0 <= numbers["stability"] <= 1
+    assert set(numbers["validation"]) == {"coarse", "propagated", "pseudo_label"}
+    assert numbers["provenance"]["seed"] == 0 and len(numbers["provenance"]["plan_sha256"]) == 64
+    with Project.open(folder, read_only=True) as project:
+        assert {entry.case.id for entry in Review(project).queue()} == {"case_2", "case_3"}
+
+
+def test_probabilities_of_older_rounds_are_cleared(finished: tuple[Path, dict[str, str], list[Message]]) -> None:
+    folder, _, _ = finished
+    assert not list((folder / "rounds" / "0").rglob("*.npz"))
+    assert list((folder / "rounds" / "1").rglob("history.npz"))
+
+
+def test_interrupted_at_every_unit_it_ends_with_the_same_files(
+    tmp_path: Path, weights: Path, finished: tuple[Path, dict[str, str], list[Message]]
+) -> None:
+    class Crash(BaseException):
+        """Not an error of ours: nothing may catch it."""
+
+    units = sum(isinstance(m, StageFinished) for m in finished[2])
+
+    def crash(message: Message) -> None:
+        if isinstance(message, StageFinished):
+            raise Crash
+
+    with small_project(tmp_path / "project", weights, validation=1) as project:
+        for _ in range(units):
+            with pytest.raises(Crash):
+                Iteration(project, CPU, crash).run(1)
+        run_rounds(project, 1)
+        assert max(project.journal.rounds()) == 1, "the same command goes where the interrupted one was going, no further"
+        assert artefact_hashes(project) == finished[1]
+
+
+def test_killed_from_outside_it_continues_to_the_same_files(
+    tmp_path: Path, weights: Path, finished: tuple[Path, dict[str, str], list[Message]]
+) -> None:
+    folder = tmp_path / "project"
+    small_project(folder, weights, validation=1).close()
+    script = textwrap.dedent(
+        """
+        import os, signal, sys, torch
+        torch.set_num_threads(1)
+        from small_projects import CPU
+        from SAM2IterativeLib.iteration import Iteration
+        from SAM2IterativeLib.messages import StageStarted
+        from SAM2IterativeLib.project import Project
+        def report(message):
+            if isinstance(message, StageStarted) and message.stage == "propagation":
+                os.kill(os.getpid(), signal.SIGKILL)
+        Iteration(Project.open(sys.argv[1]), CPU, report).run(1)
+        """
+    )
+    paths = os.pathsep.join([str(Path(__file__).parents[2]), str(Path(__file__).parent)])
+    child = subprocess.run([sys.executable, "-c", script, str(folder)], env={**os.environ, "PYTHONPATH": paths}, check=False)
+    assert child.returncode == -signal.SIGKILL
+    with Project.open(folder) as project:
+        assert not project.read_only, "the lock of a dead process holds nobody up"
+        run_rounds(project, 1)
+        assert artefact_hashes(project) == finished[1]
+
+
+def test_hidden_references_are_never_looked_at(
+    tmp_path: Path, weights: Path, finished: tuple[Path, dict[str, str], list[Message]]
+) -> None:
+    """Validation labels replaced by garbage change nothing but the scores."""
+    with small_project(tmp_path / "project", weights, validation=1) as project:
+        case = project.case("case_4")
+        truth = project.read_case_label(case)
+        garbage = np.random.default_rng(1).integers(0, 3, truth.array.shape).astype(np.uint8)
+        assert case.label is not None
+        write_label_map(case.label, LabelMap(garbage, truth.geometry))
+        with project.journal.writing() as database:
+            database.execute("UPDATE cases SET label_sha256 = ? WHERE id = 'case_4'", (sha256_of(case.label),))
+        run_rounds(project, 1)
+        assert artefact_hashes(project) == finished[1]
+
+
+def test_stop_keeps_what_is_done(tmp_path: Path, weights: Path) -> None:
+    with small_project(tmp_path / "project", weights) as project:
+        seen: list[Message] = []
+        stop = lambda: sum(isinstance(m, StageFinished) for m in seen) >= 2  # noqa: E731
+        with pytest.raises(Stopped):
+            Iteration(project, CPU, seen.append, stop).run(1)
+        assert len(project.journal.units()) == 2
+        done_before = project.journal.units()[0].finished_at
+        run_rounds(project, 1)
+        assert project.journal.units()[0].finished_at == done_before
+
+
+def test_a_damaged_case_is_set_aside_and_the_others_go_on(tmp_path: Path, weights: Path) -> None:
+    with small_project(tmp_path / "project", weights, unlabelled=3) as project:
+        run_rounds(project, 1)
+        image = project.case("case_3").image
+        data = bytearray(image.read_bytes())
+        data[len(data) // 2] ^= 0xFF
+        image.write_bytes(bytes(data))
+        messages: list[Message] = []
+        run_rounds(project, 1, messages)
+        aside = [m for m in messages if isinstance(m, CaseSetAside)]
+        assert [m.case for m in aside] == ["case_3"] and "changed since" in aside[0].sentence
+        assert project.artefact(2, "case_2", "pseudo_label.nii.gz").is_file()
+        assert max(project.journal.rounds()) == 2
+
+
+def test_an_altered_artefact_is_made_again(tmp_path: Path, weights: Path) -> None:
+    with small_project(tmp_path / "project", weights) as project:
+        seen: list[Message] = []
+        with pytest.raises(Stopped):
+            Iteration(
+                project, CPU, seen.append, lambda: any(isinstance(m, StageFinished) and m.stage == "propagation" for m in seen)
+            ).run(1)
+        path = project.artefact(0, "case_2", "coarse.nii.gz")
+        whole = path.read_bytes()
+        path.write_bytes(whole[: len(whole) // 2])
+        run_rounds(project, 1)
+        assert path.read_bytes() == whole
+
+
+def test_decisions_reach_the_next_round(tmp_path: Path, weights: Path) -> None:
+    with small_project(tmp_path / "project", weights, unlabelled=3) as project:
+        run_rounds(project, 1)
+        review, shape = Review(project), project.read_case_image(project.case("case_2")).array.shape
+        drawn = np.zeros(shape, np.uint8)
+        drawn[2:5, 8:20, 8:20] = 2
+        geometry = project.read_case_image(project.case("case_2")).geometry
+        review.correct(project.case("case_2"), LabelMap(drawn, geometry), reviewer="A")
+        review.reject(project.case("case_3"), reviewer="A", reason="nonsense")
+        iteration = Iteration(project, CPU, lambda m: None)
+        cases = {c.name: c for c in training_cases(RunContext(project, iteration.plan(), CPU, lambda m: None), 2)}
+        assert cases["case_2"].labelled and (cases["case_2"].weights == 1).all() and (cases["case_2"].labels == drawn).all()
+        assert "case_3" not in cases
+        assert not cases["case_4"].labelled
+        run_rounds(project, 1)
+        assert (review.proposal(project.case("case_2"))[1].array == drawn).all(), "what a person drew is never overwritten"
+
+
+def test_what_cannot_begin_says_why(tmp_path: Path, weights: Path) -> None:
+    with small_project(tmp_path / "none", weights, labelled=0) as project:
+        with pytest.raises(DataError, match="no labelled case"):
+            run_rounds(project, 1)
+    with small_project(tmp_path / "all", weights, unlabelled=0) as project, pytest.raises(DataError, match="no case to label"):
+        run_rounds(project, 1)
+    with Project.create(tmp_path / "empty", Settings()) as project, pytest.raises(DataError, match="no labels"):
+        run_rounds(project, 1)
+
+
+def test_missing_weights_end_the_run_with_a_sentence(tmp_path: Path) -> None:
+    with small_project(tmp_path / "project", tmp_path / "gone.safetensors") as project:
+        messages: list[Message] = []
+        assert run_safely(lambda: Iteration(project, CPU, messages.append).run(1), messages.append) is None
+        failure = messages[-1]
+        assert isinstance(failure, RunFailed) and failure.kind == "WeightsError" and "gone.safetensors" in failure.sentence
+
+
+def test_colour_pictures_and_single_slices_go_through(tmp_path: Path, weights: Path) -> None:
+    random = np.random.default_rng(0)
+    settings = replaced(
+        replaced(Settings(labels=(Label(1, "polyp"),)), "foundation.weights", str(weights)), "dedicated.first_steps", 4
+    )
+    geometry = Geometry((1, 40, 48), planar=True)
+    with Project.create(tmp_path / "project", replaced(settings, "dedicated.round_steps", 2)) as project:
+        for number in range(4):
+            picture = random.integers(0, 60, (1, 40, 48, 3)).astype(np.uint8)
+            labels = np.zeros((1, 40, 48), np.uint8)
+            labels[:, 10 + number : 25, 12 : 30 + number] = 1
+            picture[labels > 0] += np.array([120, 40, 20], np.uint8)
+            project.add_case(f"p{number}", Volume(picture, geometry), LabelMap(labels, geometry) if number < 2 else None)
+        run_rounds(project, 1)
+        assert project.artefact(1, "p3", "pseudo_label.nii.gz").is_file()

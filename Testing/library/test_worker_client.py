@@ -1,0 +1,206 @@
+"""The GUI's end of the worker, against real child processes that play workers of many kinds."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from SAM2IterativeLib import __version__
+from SAM2IterativeLib.messages import EstimateNeeds, Heartbeat, Log, Message, Ready, Refused, RunFinished, StartRun, WorkerEnded
+from SAM2IterativeLib.worker_client import WorkerClient, WorkerError, worker_command, worker_environment
+
+_REPOSITORY = Path(__file__).resolve().parents[2]
+
+_PLAYER = """
+import json, os, signal, subprocess, sys, threading, time
+
+def tell(kind, **fields):
+    print(json.dumps({"protocol": 1, "type": kind, **fields}), flush=True)
+
+def requests():
+    for line in sys.stdin:
+        yield json.loads(line)
+
+"""
+_OBEDIENT = """
+for request in requests():
+    if request["type"] == "Hello":
+        tell("Ready", version=request["version"], device=str(request["process"]))
+    elif request["type"] == "StartRun":
+        tell("RunFinished", rounds=1, converged=False, reason="done")
+    elif request["type"] == "EstimateNeeds":
+        tell("Refused", request="EstimateNeeds", sentence="busy")
+    elif request["type"] == "Shutdown":
+        break
+"""
+_STUBBORN = """
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+tell("Ready", version="0", device="")
+while True:
+    time.sleep(0.05)
+"""
+
+posix = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no signals.")
+
+
+@pytest.fixture
+def play() -> Iterator[Callable[..., WorkerClient]]:
+    """Start a client whose worker runs the given lines of Python; none survives the test."""
+    clients: list[WorkerClient] = []
+
+    def start(program: str, **options: object) -> WorkerClient:
+        clients.append(WorkerClient([sys.executable, "-c", _PLAYER + program], **options))  # type: ignore[arg-type]
+        clients[-1].start()
+        return clients[-1]
+
+    yield start
+    for client in clients:
+        client.end(polite=0, terminate=0.1)
+
+
+def await_message(client: WorkerClient, kind: type[Message], seconds: float = 30) -> Message:
+    """The next message of this kind; those before it are dropped."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        for message in client.poll():
+            if isinstance(message, kind):
+                return message
+        time.sleep(0.01)
+    raise AssertionError(f"no {kind.__name__} came; the worker said: {client.stderr_tail}")
+
+
+def alive(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] if Path("/proc").is_dir() else "R"
+        os.kill(pid, 0)
+    except (ProcessLookupError, FileNotFoundError):
+        return False
+    return state != "Z"
+
+
+def gone(pid: int, seconds: float = 10) -> bool:
+    deadline = time.monotonic() + seconds
+    while alive(pid) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return not alive(pid)
+
+
+def test_it_greets_and_leaves_when_asked(play: Callable[..., WorkerClient]) -> None:
+    client = play(_OBEDIENT)
+    ready = await_message(client, Ready)
+    assert ready == Ready(__version__, str(os.getpid()))
+    assert client.running and not client.busy
+    assert client.end(polite=30)
+    assert await_message(client, WorkerEnded) == WorkerEnded(True, "The worker has ended.")
+    assert not client.running
+    with pytest.raises(WorkerError, match="does not run"):
+        client.send(StartRun("p", 1))
+
+
+def test_it_knows_when_a_job_is_under_way(play: Callable[..., WorkerClient]) -> None:
+    client = play(_OBEDIENT)
+    await_message(client, Ready)
+    for request, answer in ((StartRun("p", 1), RunFinished), (EstimateNeeds("p", 1), Refused)):
+        client.send(request)
+        await_message(client, answer)
+        assert not client.busy
+    waiting = play("time.sleep(60)")
+    waiting.send(StartRun("p", 1))
+    assert waiting.busy
+
+
+def test_a_callback_may_take_the_messages_instead() -> None:
+    came: list[Message] = []
+    client = WorkerClient([sys.executable, "-c", _PLAYER + _OBEDIENT], on_event=came.append)
+    client.start()
+    client.end(polite=30)
+    assert [type(m) for m in came] == [Ready, WorkerEnded]
+    assert client.poll() == []
+
+
+def test_missed_heartbeats_are_noticed(play: Callable[..., WorkerClient]) -> None:
+    client = play('tell("Heartbeat", seconds=1.0)\nfor r in requests():\n    tell("Heartbeat", seconds=2.0)', heartbeat_limit=0.3)
+    time.sleep(0.6)
+    assert client.unresponsive and client.silent_for > 0.3
+    client.send(StartRun("p", 1))
+    deadline = time.monotonic() + 20
+    while client.unresponsive and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not client.unresponsive
+    assert not any(isinstance(m, Heartbeat) for m in client.poll()), "they are counted, not shown"
+
+
+def test_lines_that_are_no_messages_are_logged_without_paths(play: Callable[..., WorkerClient]) -> None:
+    client = play('print("loading /home/jane/model", flush=True)\ntell("Ready", version="0", device="")\ntime.sleep(60)')
+    log = await_message(client, Log)
+    assert "loading model" in log.text  # type: ignore[attr-defined]
+    await_message(client, Ready)
+
+
+def test_it_tells_why_a_worker_died(play: Callable[..., WorkerClient]) -> None:
+    client = play(
+        'tell("StageStarted", round=2, stage="propagation", case="b", done=0, total=1)\n'
+        'print("first line", file=sys.stderr)\nprint("cannot read /home/jane/x.nii", file=sys.stderr)\nsys.exit(3)'
+    )
+    ended = await_message(client, WorkerEnded)
+    assert isinstance(ended, WorkerEnded) and not ended.expected
+    assert "while it worked on propagation, round 2, case b" in ended.sentence and "code 3" in ended.sentence
+    assert ended.details == "first line\ncannot read x.nii"
+
+
+@posix
+@pytest.mark.parametrize(("number", "says"), [(signal.SIGKILL, "memory of this computer"), (signal.SIGSEGV, "crashed (SIGSEGV)")])
+def test_it_tells_a_signal(play: Callable[..., WorkerClient], number: signal.Signals, says: str) -> None:
+    client = play(f'tell("Ready", version="0", device="")\nos.kill(os.getpid(), {int(number)})')
+    client.send(StartRun("p", 1))
+    ended = await_message(client, WorkerEnded)
+    assert isinstance(ended, WorkerEnded) and says in ended.sentence and "start the run again to continue" in ended.sentence
+
+
+@posix
+def test_one_that_does_not_listen_is_killed_with_all_its_children(play: Callable[..., WorkerClient]) -> None:
+    client = play(
+        'child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])\ntell("Log", text=str(child.pid))' + _STUBBORN
+    )
+    child = int(await_message(client, Log).text)  # type: ignore[attr-defined]
+    await_message(client, Ready)
+    assert alive(child)
+    client.end_soon(polite=0.2, terminate=0.5).join(30)
+    assert not client.running and gone(child)
+    assert await_message(client, WorkerEnded).expected  # type: ignore[attr-defined]
+
+
+@posix
+def test_where_the_launcher_dies_the_real_worker_goes_too(play: Callable[..., WorkerClient]) -> None:
+    """Slicer's Python is a launcher: the process that was started is not the one that works."""
+    client = play(
+        f'child = subprocess.Popen([sys.executable, "-c", {_PLAYER + "tell(" + repr("Ready") + ", version=str(os.getpid()), device=str(os.getppid()))"!r}'
+        ' + "\\nwhile True: time.sleep(0.05)"])\nchild.wait()'
+    )
+    ready = await_message(client, Ready)
+    assert isinstance(ready, Ready)
+    worker, launcher = int(ready.version), int(ready.device)
+    os.kill(launcher, signal.SIGKILL)
+    assert isinstance(await_message(client, WorkerEnded), WorkerEnded)
+    assert gone(worker)
+
+
+def test_a_program_that_is_not_there_is_told_in_a_sentence(tmp_path: Path) -> None:
+    client = WorkerClient(worker_command(tmp_path / "PythonSlicer"))
+    with pytest.raises(WorkerError, match="PythonSlicer could not be started"):
+        client.start()
+    assert client.end()
+
+
+def test_the_client_needs_nothing_that_slicer_lacks() -> None:
+    program = "import sys, SAM2IterativeLib.worker_client; print([m for m in ('torch', 'sam2', 'monai', 'typer') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=worker_environment(), check=True)
+    assert done.stdout.strip() == "[]"
+    assert worker_environment()["PYTHONPATH"].split(os.pathsep)[0] == str(_REPOSITORY)
