@@ -21,6 +21,7 @@ lint: setup
 format: setup
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+	$(BIN)/python Testing/module/cmake_lists.py
 
 setup: $(READY)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,12 +21,15 @@ from .foundation.checkpoints import Foundation
 from .foundation.features import FeatureCache, Window
 from .foundation.memory_bank import Entry
 from .foundation.propagation import Guidance, Propagator, axial_positions, classes_per_slice
-from .guidance.carrying import carried_logits, merged, reached_slices
+from .guidance.carrying import SETTLED_DICE, carried_logits, merged, reached_slices, settled_dice
 from .guidance.prompts import Prompt, reviewed_prompt
 from .messages import CorrectionPropagated, PropagateCorrection
 from .project import Project
 from .settings import MemorySettings
 from .volumes import LabelMap, read_label_map, require_same_grid, write_label_map
+
+Origins = dict[int, dict[int, float]]
+"""Per class to carry the corrected slices from which it is carried, each with the Dice that counts as agreement."""
 
 _WINDOWS_KEPT = 64
 
@@ -109,7 +112,7 @@ class Corrector:
         return Carried(np.ascontiguousarray(np.moveaxis(result, 0, correction.axis)), changed)
 
     def _decided(
-        self, labels: NDArray[np.uint8], answer: np.ndarray, origins: Mapping[int, Sequence[int]], correction: Correction, window: Window
+        self, labels: NDArray[np.uint8], answer: np.ndarray, origins: Origins, correction: Correction, window: Window
     ) -> NDArray[np.uint8]:
         """The new labels; outside the window SAM2 saw nothing, and nothing changes."""
         seen = (
@@ -170,14 +173,14 @@ def answer_correction(project: Project, corrector: Corrector, request: Propagate
     return CorrectionPropagated(case.id, project.relative(path), time.monotonic() - began, carried.slices)
 
 
-def _origins(labels: NDArray[np.uint8], before: NDArray[np.uint8] | None, correction: Correction) -> dict[int, tuple[int, ...]]:
-    """Per class to carry the corrected slices from which it is carried.
+def _origins(labels: NDArray[np.uint8], before: NDArray[np.uint8] | None, correction: Correction) -> Origins:
+    """What is carried, and from where.
 
     Raises:
         DataError: there is none.
     """
     corrected = sorted(set(correction.slices))
-    origins: dict[int, tuple[int, ...]] = {}
+    origins: Origins = {}
     for c in sorted(set(correction.classes)) or range(1, int(labels.max(initial=0)) + 1):
         mask = labels == c
         if before is not None:
@@ -185,7 +188,7 @@ def _origins(labels: NDArray[np.uint8], before: NDArray[np.uint8] | None, correc
         else:
             starts = [z for z in corrected if mask[z].any() or correction.classes]
         if starts and mask.any():
-            origins[c] = tuple(starts)
+            origins[c] = {z: SETTLED_DICE if before is None else settled_dice(before[z] == c, mask[z]) for z in starts}
     if not origins:
         raise DataError(
             f"nothing was corrected on the slices {corrected} that could be carried to others.",
@@ -194,7 +197,7 @@ def _origins(labels: NDArray[np.uint8], before: NDArray[np.uint8] | None, correc
     return origins
 
 
-def _guidance(labels: NDArray[np.uint8], origins: Mapping[int, Sequence[int]], correction: Correction) -> Guidance:
+def _guidance(labels: NDArray[np.uint8], origins: Origins, correction: Correction) -> Guidance:
     """Every corrected slice as an exact mask, an empty one too: it says that the class is not there."""
     count = max(origins)
     prompts: dict[int, list[Prompt]] = {}

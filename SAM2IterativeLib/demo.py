@@ -53,12 +53,12 @@ def run_demo(folder: Path, device: str, reporter_for: ReporterFor, stop_asked: C
                     raise ProjectError("the demo's run failed, see above.", where=folder.name)
         scores = evaluate(project, references)
         # Imported here: the table belongs to the terminal's floor, which imports this file.
-        from .cli.result_commands import scores_table
+        from .cli.result_commands import show_scores
 
-        console.print(scores_table(scores))
+        show_scores(scores)
         path = write_report(project, None, scores)
     console.print(f"Report: [bold]{escape(str(path))}[/]  (open it in a browser)", soft_wrap=True, highlight=False)
-    console.print(f"The project is {escape(str(folder / 'project'))}; try: sam2-iterative status {escape(str(folder / 'project'))}", soft_wrap=True)
+    console.print(f"Try: sam2-iterative status {escape(str(folder / 'project'))}", soft_wrap=True)
 
 
 def _settings() -> Settings:

@@ -58,5 +58,5 @@ class MissingPackageError(SAM2IterativeError):
     """A package that this action needs is not installed; the cure names the exact command."""
 
 
-class Stopped(Exception):
+class Stopped(Exception):  # noqa: N818 - no error
     """Raised at a safe point after a person asked to stop. No error: the same command continues."""

@@ -12,9 +12,11 @@ import json
 import logging
 import platform
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
+from pathlib import PurePath
 from typing import Any, TypeVar
 
 import numpy as np
@@ -133,8 +135,13 @@ class Iteration:
     def verdict(self) -> Verdict:
         """Whether the finished rounds have converged (method (j))."""
         rounds = self.project.journal.rounds()
-        stability = [numbers["stability"] for numbers in rounds.values() if numbers.get("stability") is not None]
-        return judge(stability, max(rounds, default=0), self.project.settings.rounds)
+        return self._judged(max(rounds, default=0), rounds.get(max(rounds, default=0), {}))
+
+    def _judged(self, round: int, numbers: Mapping[str, Any]) -> Verdict:
+        """The verdict after ``round``, whose numbers need not be in the journal yet."""
+        rounds = {**self.project.journal.rounds(), round: numbers}
+        stability = [rounds[n]["stability"] for n in sorted(rounds) if n <= round and rounds[n].get("stability") is not None]
+        return judge(stability, round, self.project.settings.rounds)
 
     def plan(self) -> Plan:
         """The plan of ``plan.toml``, made from the data if there is none."""
@@ -181,6 +188,7 @@ class Iteration:
         for stage in method.stages:
             self._stage(method, round, stage)
         numbers = self._round_numbers(method, round) | {"seconds": time.monotonic() - began}
+        numbers["verdict"] = self._judged(round, numbers).reason
         self.project.journal.finish_round(round, numbers)
         self.report(RoundFinished(round, numbers))
         self._pace.round_finished()
@@ -195,7 +203,7 @@ class Iteration:
         try:
             for done, case in enumerate(waiting, len(cases) - len(waiting)):
                 with self._setting_aside(case):
-                    self._unit(round, stage, case, done, len(cases), lambda case=case: self._processed(method, round, stage, case))
+                    self._unit(round, stage, case, done, len(cases), partial(self._processed, method, round, stage, case))
                 self._pace.unit_finished()
                 self.report(Progress(round, stage, (done + 1) / len(cases), self._pace.seconds_left()))
         finally:
@@ -323,7 +331,7 @@ def provenance(run: RunContext) -> dict[str, Any]:
         "packages": {name: importlib.metadata.version(name) for name in packages},
         "settings_sha256": hashlib.sha256(settings.encode()).hexdigest(),
         "plan_sha256": run.plan.digest,
-        "weights": run.settings.foundation.weights,
+        "weights": PurePath(run.settings.foundation.weights).name,
         "seed": run.settings.seed,
         "device": run.device.sentence,
     }

@@ -6,12 +6,14 @@ import re
 import traceback
 
 _QUOTED = re.compile(r"""(["'])(?:/|[A-Za-z]:[\\/]|\\\\)(?:[^"'\n]*[\\/])?([^"'\\/\n]*)\1""")
-_BARE = re.compile(r"""(?<![\w.:/\\])(?:/|[A-Za-z]:[\\/]|\\\\)(?:[^\s"'\\/:]+[\\/])+([^\s"'\\/:]*)""")
+_BARE = re.compile(r"""(?<![\w.:/\\])/(?:[^\s"'/:]+/)+([^\s"'/:]*)""")
+_BARE_ON_WINDOWS = re.compile(r"""(?<![\w.:/\\])(?:[A-Za-z]:[\\/]|\\\\)(?:[^\s"'\\/:]+[\\/])+([^\s"'\\/:]*)""")
 
 
 def without_paths(text: str) -> str:
     """The text with every absolute path cut down to its last name."""
-    return _BARE.sub(r"\1", _QUOTED.sub(r"\1\2\1", text))
+    text = _QUOTED.sub(r"\1\2\1", text)
+    return _BARE_ON_WINDOWS.sub(r"\1", _BARE.sub(r"\1", text))
 
 
 def traceback_text(error: BaseException) -> str:

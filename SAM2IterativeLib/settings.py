@@ -19,7 +19,7 @@ from .errors import SettingsError
 FORMAT_VERSION = 1
 
 MemoryMode = Literal["G0", "G1", "G1+G2"]
-DensePrompt = Literal["none", "refinable"]
+DensePrompt = Literal["none", "refinable", "everywhere"]
 NetworkKind = Literal["auto", "unet2d", "unet3d", "nnunet"]
 
 Settings_ = TypeVar("Settings_")
@@ -100,7 +100,7 @@ class PromptSettings:
     negative_points: int = bounded(3, 0, 32)
     box: bool = True
     dense: DensePrompt = "refinable"
-    """Whether the network's own logits go along as a prompt that SAM2 may still refine."""
+    """Whether the network's own logits go along as a prompt that SAM2 may still refine: not at all, on key frames, or on all slices."""
 
 
 @dataclass(frozen=True)

@@ -214,7 +214,7 @@ class WorkerClient:
         assert self._process is not None and self._process.stdout is not None
         for line in self._process.stdout:
             try:
-                message = from_line(line.decode(errors="replace"))
+                message = from_line(line.decode(errors="replace").rstrip())
             except MessageError as error:
                 self._deliver(Log(without_paths(error.sentence)))
                 continue

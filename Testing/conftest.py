@@ -11,10 +11,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from small_cases import small_image, small_labels
+
 from SAM2IterativeLib.project import Project, label_of
 from SAM2IterativeLib.settings import Settings
-
-from small_cases import small_image, small_labels
 
 _REPOSITORY = Path(__file__).resolve().parents[1]
 

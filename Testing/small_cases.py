@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+
 from SAM2IterativeLib.volumes import Geometry, LabelMap, Volume
 
 _ANGLE = 0.3

@@ -18,7 +18,7 @@ _Name = Annotated[str, typer.Argument(help="A name from 'models list'.", show_de
 @app.command("list")
 def list_models() -> None:
     """Every known model and whether it is on this computer."""
-    from ..foundation.checkpoints import installed
+    from ..presets import installed
 
     table = Table()
     for column in ("model", "on this computer", "size", "about"):
@@ -32,7 +32,8 @@ def list_models() -> None:
 @app.command()
 def download(name: _Name, yes: Annotated[bool, typer.Option("--yes", help="Agree to the size and the source.")] = False) -> None:
     """Download a model, after you agreed to its size and source; its SHA-256 is checked."""
-    from ..foundation.checkpoints import PRESETS, download, preset_path
+    from ..foundation.checkpoints import download
+    from ..presets import PRESETS, preset_path
 
     preset = PRESETS.get(name)
     if preset and preset.url and not yes and not preset_path(name).is_file():
@@ -53,7 +54,8 @@ def remove(name: _Name) -> None:
 @app.command()
 def verify(name: _Name) -> None:
     """Check a model's length and SHA-256."""
-    from ..foundation.checkpoints import PRESETS, verify
+    from ..foundation.checkpoints import verify
+    from ..presets import PRESETS
 
     digest = verify(name)
     published = PRESETS[name].sha256

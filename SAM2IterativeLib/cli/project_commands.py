@@ -17,7 +17,7 @@ from ..review import Review
 from ..settings import Settings
 from .console import ProjectFolder, console, opened, remark
 
-_Labels = Annotated[Path | None, typer.Option("--labels", help="Folder of label maps; a file with an image's name makes that case labelled.")]
+_Labels = Annotated[Path | None, typer.Option("--labels", help="Folder of label maps; one with an image's name makes that case labelled.")]
 _Names = Annotated[str, typer.Option("--label-names", help="Names by comma; a leading 'background' stands for 0.")]
 _Opaque = Annotated[bool, typer.Option("--opaque-ids", help="Name cases case_0001, ... instead of after their files.")]
 _Resample = Annotated[bool, typer.Option("--resample-sheared", help="Make right-angled copies of images whose axes are sheared.")]
@@ -36,7 +36,7 @@ def register(app: typer.Typer) -> None:
 
 def new(
     project: ProjectFolder,
-    images: Annotated[Path, typer.Option("--images", help="Folder of images, an nnU-Net or Decathlon data set, DICOM series, or pictures.")],
+    images: Annotated[Path, typer.Option("--images", help="Folder of images, nnU-Net or Decathlon data set, DICOM series, or pictures.")],
     labels: _Labels = None,
     label_names: _Names = "",
     method: Annotated[str, typer.Option("--method", help="The published system to follow.")] = "ifdl",
@@ -47,9 +47,9 @@ def new(
     """Make a project from a folder of images, some of them with label maps."""
     with Project.create(project, Settings(method=method)) as made:
         report = _import(made, images, labels, label_names, None, opaque_ids, resample_sheared, on_mismatch)
-        if not report.added:
-            raise DataError("no image could be used.", where=images.name, cure="See the reasons above; the project is empty.")
         _show_import(report)
+        if not report.added:
+            raise DataError("no image could be used.", where=images.name, cure="Mend the files, then use 'import' on this project.")
         console.print(f"\nNext: [bold]sam2-iterative run {escape(str(project))} --rounds 3[/]")
 
 

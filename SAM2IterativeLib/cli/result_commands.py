@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from .console import ProjectFolder, console, opened
+from .console import ProjectFolder, console, opened, remark
 
 
 def register(app: typer.Typer) -> None:
@@ -31,7 +31,22 @@ def evaluate(
     if as_json:
         print(json.dumps(result, allow_nan=False))
     else:
-        console.print(scores_table(result))
+        show_scores(result)
+
+
+def show_scores(result: dict[str, Any]) -> None:
+    """The table, and everything that was left out of it."""
+    console.print(scores_table(result))
+    for name in ("errors", "remarks"):
+        for case, sentence in dict(result.get(name) or {}).items():
+            remark(case, sentence)
+    for name, title in (
+        ("cases_without_reference", "Cases without a reference"),
+        ("references_without_case", "References without a case"),
+        ("labelled_cases", "Labelled cases, not scored"),
+    ):
+        if result.get(name):
+            remark(title, ", ".join(result[name]))
 
 
 def scores_table(result: dict[str, Any]) -> Table:
@@ -40,8 +55,8 @@ def scores_table(result: dict[str, Any]) -> Table:
     table.add_column("round", justify="right")
     names = ("coarse", "propagated", "pseudo_label")
     for name in names:
-        table.add_column(f"{name.replace('_', '-')}\nDice   HD95   missed", justify="right")
-    table.add_column("Spearman\nuncertainty, error", justify="right")
+        table.add_column(f"{name.replace('_', '-')}\nDice  HD95 miss", justify="right", no_wrap=True)
+    table.add_column("Spear-\nman", justify="right")
     for row in result["rounds"]:
         cells = [_cell(row.get(name)) for name in names]
         spearman = row.get("uncertainty_error_spearman")
@@ -53,7 +68,7 @@ def _cell(scores: dict[str, Any] | None) -> str:
     if not scores or scores.get("dice") is None:
         return "–"
     distance = scores.get("hd95_mm")
-    return f"{scores['dice']:.3f}  {'–' if distance is None else f'{distance:5.1f}'}  {scores.get('missed', 0):3d}"
+    return f"{scores['dice']:.3f}  {'–' if distance is None else f'{distance:4.1f}'} {scores.get('missed', 0):3d}"
 
 
 def report(

@@ -15,7 +15,10 @@ from ..review import Review
 from ..volumes import read_label_map
 from .console import ProjectFolder, console, opened
 
-app = typer.Typer(help="Look at pseudo-labels and accept, correct or reject them. What is decided here reaches the next round.", no_args_is_help=True)
+app = typer.Typer(
+    help="Look at pseudo-labels and accept, correct or reject them. What is decided here reaches the next round.",
+    no_args_is_help=True,
+)
 
 _CaseId = Annotated[str, typer.Argument(metavar="CASE", help="The case's id.", show_default=False)]
 _Reviewer = Annotated[str, typer.Option("--reviewer", help="Who decides.", default_factory=getpass.getuser, show_default="your user name")]

@@ -31,7 +31,7 @@ def register(app: typer.Typer) -> None:
 
 def run(
     project: ProjectFolder,
-    rounds: Annotated[int, typer.Option("--rounds", min=1, help="Rounds to do; the first time, round 0 (labelled cases alone) is extra.")] = 3,
+    rounds: Annotated[int, typer.Option("--rounds", min=1, help="Rounds to do; the first time, round 0 is extra.")] = 3,
     method: Annotated[str, typer.Option("--method", help="Change the method for this and later runs.")] = "",
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps; default: the project's setting.")] = "",
     until_converged: Annotated[bool, typer.Option("--until-converged", help="Stop earlier once the labels stand still.")] = False,
@@ -78,7 +78,7 @@ def reporter(project: Project, events: bool) -> Iterator[Reporter]:
 
 
 @contextmanager
-def stop_on_interrupt() -> Iterator["_StopFlag"]:
+def stop_on_interrupt() -> Iterator[_StopFlag]:
     """Ctrl-C (and SIGTERM) asks for a stop at the next safe point; a second Ctrl-C interrupts at once."""
     flag = _StopFlag()
     previous = {number: signal.signal(number, flag.ask) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -139,7 +139,7 @@ def pretrain(
 
 
 def demo(
-    folder: Annotated[Path, typer.Option("--folder", help="Where the demo's data and project go; must not exist yet, or be a demo.")] = Path("demo"),
+    folder: Annotated[Path, typer.Option("--folder", help="Where data and project go; new, or an earlier demo.")] = Path("demo"),
     device: _Device = "auto",
     events: Annotated[bool, typer.Option("--events", help="Print JSON lines instead of the display.")] = False,
 ) -> None:

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from ..orientation import orientation_of
 from ..volumes import Geometry
-from .resampling import orientation_of
 
 _SAMPLES = 2000
 

@@ -5,53 +5,17 @@ In 2-D only the two in-plane axes are resampled: slices stay what they are.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TypeVar
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from ..volumes import Geometry
+from ..geometry import Geometry
+from ..orientation import orientation_of, turn, turned_spacing
 from .plan import Plan
 
 Size = tuple[int, int, int]
-Value = TypeVar("Value", bound=np.generic)
-
-_DIRECTIONS = (("R", "L"), ("A", "P"), ("I", "S"))  # LPS axes: falling and growing coordinate
-
-
-def orientation_of(direction: Sequence[float]) -> str:
-    """The body directions in which k, j and i grow, such as "SPL": for each array axis the nearest, each body axis once.
-
-    Args:
-        direction: 9 numbers, row-major, LPS; columns belong to i, j, k (ITK's convention).
-    """
-    columns = np.asarray(direction, dtype=float).reshape(3, 3)[:, ::-1]  # columns now k, j, i
-    code = ["", "", ""]
-    strength = np.abs(columns)
-    for _ in range(3):
-        body, axis = np.unravel_index(int(strength.argmax()), (3, 3))
-        code[axis] = _DIRECTIONS[body][int(columns[body, axis] > 0)]
-        strength[body, :] = strength[:, axis] = -1.0
-    return "".join(code)
-
-
-def turn(array: NDArray[Value], present: str, wanted: str) -> NDArray[Value]:
-    """Permute and mirror the last three axes from one orientation to another; nothing is interpolated. Swap the codes to undo."""
-    order = [next(n for n, letter in enumerate(present) if _same_axis(letter, w)) for w in wanted]
-    lead = array.ndim - 3
-    array = np.transpose(array, (*range(lead), *(lead + n for n in order)))
-    mirrored = [lead + n for n, w in enumerate(wanted) if present[order[n]] != w]
-    return np.flip(array, tuple(mirrored)) if mirrored else array
-
-
-def turned_spacing(spacing: Sequence[float], present: str, wanted: str) -> tuple[float, float, float]:
-    """The (k, j, i) spacing of an array after ``turn``."""
-    k, j, i = (spacing[next(n for n, letter in enumerate(present) if _same_axis(letter, w))] for w in wanted)
-    return k, j, i
 
 
 def planned_size(geometry: Geometry, plan: Plan) -> Size:
@@ -115,7 +79,3 @@ def _interpolated(planes: Tensor, size: tuple[int, int], smooth: bool) -> Tensor
     """(n, 1, rows, columns) → (n, 1, *size)."""
     mode = "bicubic" if smooth else "bilinear"
     return functional.interpolate(planes, size=size, mode=mode, align_corners=False, antialias=smooth)
-
-
-def _same_axis(a: str, b: str) -> bool:
-    return any(a in pair and b in pair for pair in _DIRECTIONS)

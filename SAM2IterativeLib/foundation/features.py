@@ -150,7 +150,7 @@ def encode_volume(foundation: Foundation, array: np.ndarray, window: Window, dev
         for start in range(0, len(images), _ENCODED_TOGETHER):
             parts.append(encode_images(foundation.model, images[start : start + _ENCODED_TOGETHER].to(device.torch)))
     levels = [torch.cat([part.levels[i] for part in parts]).half() for i in range(len(parts[0].levels))]
-    return VolumeFeatures(SliceFeatures(levels, parts[0].positions), window, tuple(array.shape[:3]))  # type: ignore[arg-type]
+    return VolumeFeatures(SliceFeatures(levels, parts[0].positions), window, tuple(array.shape[:3]))
 
 
 class FeatureCache:

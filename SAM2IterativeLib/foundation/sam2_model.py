@@ -6,6 +6,7 @@ The official sizes come from the package's own configuration files; ``compact`` 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import accumulate
 from pathlib import Path
 
 import torch
@@ -20,8 +21,8 @@ try:
     from sam2.modeling.memory_attention import MemoryAttention, MemoryAttentionLayer
     from sam2.modeling.memory_encoder import CXBlock, Fuser, MaskDownSampler, MemoryEncoder
     from sam2.modeling.position_encoding import PositionEmbeddingSine
-    from sam2.modeling.sam2_base import SAM2Base
     from sam2.modeling.sam.transformer import RoPEAttention
+    from sam2.modeling.sam2_base import SAM2Base
 except ImportError as error:
     raise MissingPackageError(
         "the package 'sam2' is not installed.",
@@ -31,7 +32,11 @@ except ImportError as error:
 
 @dataclass(frozen=True)
 class CompactArchitecture:
-    """The sizes of our compact SAM2; stored beside its weights so that a file rebuilds its own model."""
+    """The sizes of our compact SAM2; stored beside its weights so that a file rebuilds its own model.
+
+    Raises:
+        WeightsError: sizes of which no model can be built.
+    """
 
     image_size: int = 128
     """Side of the square input in pixels; features have stride 16, mask logits stride 4."""
@@ -44,6 +49,22 @@ class CompactArchitecture:
     memory_dim: int = 32
     attention_layers: int = 2
     feedforward: int = 512
+
+    def __post_init__(self) -> None:
+        sizes = (self.image_size, self.embed_dim, self.model_dim, self.memory_dim, self.attention_layers, self.feedforward)
+        firsts = [0, *accumulate(self.stages)][:-1]
+        rules = {
+            "every size lies in 1..4096": all(0 < n <= 4096 for n in (*sizes, *self.stages, *self.windows)),
+            "there are four stages, each with its window": len(self.stages) == len(self.windows) == 4,
+            "image_size is a multiple of 32 and of four times the first window": not any(
+                self.image_size % (n or 1) for n in (32, *(4 * w for w in self.windows[:1]))
+            ),
+            "model_dim is a multiple of 32 and of memory_dim": not any(self.model_dim % (n or 1) for n in (32, self.memory_dim)),
+            "no global block is the first of a stage": not set(firsts) & set(self.global_blocks),
+        }
+        broken = next((rule for rule, holds in rules.items() if not holds), None)
+        if broken is not None:
+            raise WeightsError(f"no compact model has the sizes {self}: it must hold that {broken}.")
 
 
 def build_compact(architecture: CompactArchitecture | None = None, kind: type[SAM2Base] = SAM2Base) -> SAM2Base:

@@ -11,7 +11,7 @@ slices of a corrected one: 0.61, 0.65, 0.73 and 0.76. The constants lie on a pla
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -87,7 +87,13 @@ def signed_depth(mask: Mask, limit: float) -> VoxelMap:
     return result
 
 
-def reached_slices(carried: Mask, present: Mask, origins: Collection[int], corrected: Collection[int], most: int = 0) -> NDArray[np.bool_]:
+def reached_slices(
+    carried: Mask,
+    present: Mask,
+    origins: Mapping[int, float] | Collection[int],
+    corrected: Collection[int],
+    most: int = 0,
+) -> NDArray[np.bool_]:
     """(k,) bool: the slices on which one class is replaced by what was carried there.
 
     From each origin the correction goes up and down until carried and present labels agree on two slices in a row, until it meets a
@@ -96,30 +102,39 @@ def reached_slices(carried: Mask, present: Mask, origins: Collection[int], corre
 
     Args:
         carried, present: the class after and before, (k, j, i).
-        origins: corrected slices from which the class is carried.
+        origins: corrected slices from which the class is carried; as a mapping, with the Dice that counts as agreement, see
+            ``settled_dice``.
         corrected: all corrected slices; they are never replaced.
         most: 0: no limit.
     """
     reached = np.zeros(len(present), dtype=bool)
     for origin in origins:
+        enough = origins[origin] if isinstance(origins, Mapping) else SETTLED_DICE
         for direction in (-1, 1):
-            _walk(reached, carried, present, origin, direction, corrected, most or len(present))
+            for z in _walk(carried, present, origin, direction, corrected, enough):
+                if most and abs(z - origin) > most:
+                    break
+                reached[z] = True
     return reached
 
 
-def _walk(
-    reached: NDArray[np.bool_], carried: Mask, present: Mask, origin: int, direction: int, corrected: Collection[int], most: int
-) -> None:
+def settled_dice(before: Mask, now: Mask) -> float:
+    """The Dice that counts as agreement, given what the person changed on a slice (j, i): half of the way from there to 1 at least.
+
+    A correction that left Dice 0.9 with the labels before is about details: 0.9 elsewhere is then no agreement.
+    """
+    return max(SETTLED_DICE, (1 + _dice(before, now)) / 2)
+
+
+def _walk(carried: Mask, present: Mask, origin: int, direction: int, corrected: Collection[int], enough: float) -> Iterator[int]:
     shown, settled = bool(present[origin].any()), 0
-    for z in range(origin + direction, origin + direction * (most + 1), direction):
-        if not 0 <= z < len(present) or z in corrected:
+    for z in range(origin + direction, len(present) if direction > 0 else -1, direction):
+        if z in corrected or (shown and present[z].any() and not carried[z].any()):
             return
-        if shown and present[z].any() and not carried[z].any():
-            return
-        settled = settled + 1 if _dice(carried[z], present[z]) >= SETTLED_DICE else 0
+        settled = settled + 1 if _dice(carried[z], present[z]) >= enough else 0
         if settled == SETTLED_SLICES:
             return
-        reached[z] = True
+        yield z
 
 
 def _dice(a: Mask, b: Mask) -> float:

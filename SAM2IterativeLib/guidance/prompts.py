@@ -72,7 +72,7 @@ def make_prompt(
     Raises:
         SettingsError: every part of the prompt is switched off.
     """
-    if not (settings.box or settings.positive_points or settings.dense == "refinable"):
+    if not (settings.box or settings.positive_points or settings.dense != "none"):
         raise SettingsError(
             "prompts have neither a box, nor positive points, nor dense logits.",
             where="prompts",
@@ -89,7 +89,7 @@ def make_prompt(
         box=_box(mask, probability, certainty=1.0 - mask_uncertainty(mask, u, margin)) if settings.box else None,
         positive_points=_positive_points(mask, u, settings.positive_points),
         negative_points=_negative_points(mask, labels, u, settings.negative_points),
-        dense_logits=_logits(probability) if settings.dense == "refinable" else None,
+        dense_logits=logits_of(probability) if settings.dense != "none" else None,
     )
 
 
@@ -165,7 +165,7 @@ def _negative_points(mask: Mask, labels: ClassMap, u: VoxelMap, count: int) -> P
     return _as_points(points)
 
 
-def _logits(probability: VoxelMap) -> VoxelMap:
+def logits_of(probability: VoxelMap) -> VoxelMap:
     """log(h_c / (1 - h_c)), clipped to ±10."""
     low = 1.0 / (1.0 + np.exp(LOGIT_LIMIT))
     inside = np.clip(probability.astype(np.float64), low, 1.0 - low)

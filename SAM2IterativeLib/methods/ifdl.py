@@ -28,7 +28,7 @@ from ..foundation.memory_bank import Entry
 from ..foundation.propagation import Guidance, Propagator, allowed_slices, axial_positions, classes_per_slice
 from ..guidance.convergence import label_stability
 from ..guidance.key_frames import PromptRecord, select_key_frames, slice_dice, slice_quality
-from ..guidance.prompts import Prompt, make_prompt, reviewed_prompt
+from ..guidance.prompts import Prompt, logits_of, make_prompt, reviewed_prompt
 from ..guidance.pseudo_label import fuse
 from ..guidance.uncertainty import uncertainty, update_history
 from ..project import Case, load_arrays, load_probabilities, save_arrays, save_probabilities
@@ -215,7 +215,12 @@ class IFDL(Method):
         if not prompts and not self._loaded.support:
             return None, frozenset(range(1, self.run.class_count + 1))
         guidance = Guidance(
-            self.run.class_count, prompts, allowed_slices(history), axial_positions(labels > 0), classes_per_slice(labels)
+            self.run.class_count,
+            prompts,
+            allowed_slices(history),
+            axial_positions(labels > 0),
+            classes_per_slice(labels),
+            logits_of(history[1:]) if self.run.settings.prompts.dense == "everywhere" else None,
         )
         features = self._encoded(grid.turned(volume.array), labels > 0)
         result = propagator.propagate(features, guidance, self._loaded.support)
@@ -324,7 +329,8 @@ def _prompts_text(prompts: Mapping[int, Sequence[Prompt]], grid: WorkingGrid, va
     table: list[dict[str, Any]] = []
     for c, found in sorted(prompts.items()):
         for prompt in found:
-            table.append({"label": values[c - 1], "slice": prompt.slice_index, "reviewed": prompt.mask is not None, **_points(prompt, grid)})
+            reviewed = prompt.mask is not None
+            table.append({"label": values[c - 1], "slice": prompt.slice_index, "reviewed": reviewed, **_points(prompt, grid)})
     return json.dumps({"coordinates": "RAS mm", "prompts": table}, indent=1, sort_keys=True)
 
 

@@ -75,7 +75,6 @@ def prepared_image(run: RunContext, case: Case, volume: Volume) -> np.ndarray:
     """
     path = run.project.cache_folder / "prepared" / f"{case.image_sha256[:20]}-{run.plan.digest[:12]}.npy"
     if not path.is_file():
-        with atomic_write(path) as temporary:
-            with open(temporary, "wb") as stream:
-                np.save(stream, prepare_image(volume.array, volume.geometry, run.plan))
+        with atomic_write(path) as temporary, open(temporary, "wb") as stream:
+            np.save(stream, prepare_image(volume.array, volume.geometry, run.plan))
     return np.load(path, mmap_mode="r", allow_pickle=False)

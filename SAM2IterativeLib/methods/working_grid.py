@@ -6,10 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..dedicated.resampling import orientation_of, turn
-from ..volumes import Geometry
-
-_AXIS = {"R": 0, "L": 0, "A": 1, "P": 1, "I": 2, "S": 2}
+from ..geometry import Geometry
+from ..orientation import orientation_of, turn, turned_indices, turned_spacing
 
 
 @dataclass(frozen=True)
@@ -40,9 +38,5 @@ class WorkingGrid:
 
     def ras_of(self, points: np.ndarray) -> np.ndarray:
         """RAS mm (n, 3) of voxel indices (n, 3), k, j, i in the wanted orientation, fractions allowed."""
-        own = np.empty((len(points), 3))
-        for wanted_axis, letter in enumerate(self.orientation):
-            axis = next(n for n, c in enumerate(self._own) if _AXIS[c] == _AXIS[letter])
-            values = np.asarray(points)[:, wanted_axis]
-            own[:, axis] = values if self._own[axis] == letter else self.geometry.size[axis] - 1 - values
-        return self.geometry.ras_of(own)
+        size = [round(n) for n in turned_spacing(self.geometry.size, self._own, self.orientation)]
+        return self.geometry.ras_of(turned_indices(np.asarray(points, dtype=float), size, self.orientation, self._own))

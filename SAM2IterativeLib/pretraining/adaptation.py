@@ -10,18 +10,19 @@ import copy
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
 
 from ..dedicated.plan import read_plan
-from ..dedicated.resampling import orientation_of, turn
 from ..device import Device
 from ..errors import DataError, Stopped, WeightsError
 from ..foundation.arithmetic import fast_arithmetic
 from ..foundation.checkpoints import Foundation, load_foundation, locate, read_tensors, save_compact
 from ..foundation.features import Window, prepare_images
 from ..foundation.sam2_model import SAM2Base
+from ..orientation import orientation_of, turn
 from ..project import Project
 from ..settings import replaced
 from .evaluation import LabelledVolume, propagation_dice
@@ -212,7 +213,7 @@ def _shown(
     return images, window.masks_to_model(masks, foundation.side)[:, 0] > 0.5
 
 
-def _parameters(model: SAM2Base, plan: AdaptationPlan) -> list[dict[str, object]]:
+def _parameters(model: SAM2Base, plan: AdaptationPlan) -> list[dict[str, Any]]:
     """What is trained; the rest stays frozen."""
     model.requires_grad_(False)
     heads, encoder = [], []
@@ -221,7 +222,7 @@ def _parameters(model: SAM2Base, plan: AdaptationPlan) -> list[dict[str, object]
             heads.append(parameter.requires_grad_(True))
         elif plan.encoder and name.startswith("image_encoder"):
             encoder.append(parameter.requires_grad_(True))
-    groups: list[dict[str, object]] = [{"params": heads, "lr": plan.learning_rate}]
+    groups: list[dict[str, Any]] = [{"params": heads, "lr": plan.learning_rate}]
     if encoder:
         groups.append({"params": encoder, "lr": plan.learning_rate / 10})
     return groups

@@ -109,7 +109,7 @@ def _blurred(images: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
     offsets = torch.arange(-4, 5, device=images.device, dtype=images.dtype)
     kernel = torch.exp(-0.5 * (offsets[None] / sigma[:, None]) ** 2)
     kernel = kernel / kernel.sum(-1, keepdim=True)
-    n, c, h, w = images.shape
+    n = len(images)
     x = images.transpose(0, 1)
     x = F.conv2d(x, kernel[:, None, None, :], padding=(0, 4), groups=n)
     x = F.conv2d(x, kernel[:, None, :, None], padding=(4, 0), groups=n)
@@ -118,7 +118,7 @@ def _blurred(images: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
 
 def _coarse(image: torch.Tensor, look: Appearance, generator: torch.Generator) -> torch.Tensor:
     """Noise added on the scanner's own coarser pixels, then interpolated, as a small field of view looks after resizing."""
-    b, t, c, h, w = image.shape
+    b, t, _, h, w = image.shape
     result = []
     for i in range(b):
         size = max(24, round(h / float(look.coarse[i])))

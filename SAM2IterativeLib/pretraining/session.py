@@ -65,7 +65,7 @@ def generated_scores(foundation: Foundation, device: Device, count: int) -> dict
     volumes = generated_volumes(count)
     scores = {"copied": _mean(copied_dice(volumes))}
     for kind in ("mask", "box", "points"):
-        scores[kind] = _mean(propagation_dice(foundation, device, volumes, kind))  # type: ignore[arg-type] # a literal
+        scores[kind] = _mean(propagation_dice(foundation, device, volumes, kind))
     return scores
 
 

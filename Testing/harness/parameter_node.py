@@ -17,91 +17,29 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import ctk
 import qt
 import slicer
 import slicer.util
 
+from .parameter_annotations import Choice, Decimals, Default, Maximum, Minimum, NotNone, SingleStep, WithinRange
+from .parameter_bindings import Binding, binding_of
+
+__all__ = [
+    "Choice",
+    "Decimals",
+    "Default",
+    "Maximum",
+    "Minimum",
+    "NotNone",
+    "SingleStep",
+    "WithinRange",
+    "isParameterNodeWrapper",
+    "isParameterPack",
+    "parameterNodeWrapper",
+    "parameterPack",
+]
+
 _NAME_PROPERTY = "SlicerParameterName"
-
-
-@dataclass(frozen=True)
-class WithinRange:
-    """A number within [minimum, maximum]."""
-
-    minimum: float
-    maximum: float
-
-    def validate(self, value: Any) -> None:
-        """Raise ValueError for a number outside."""
-        if not self.minimum <= value <= self.maximum:
-            raise ValueError(f"{value} is not within [{self.minimum}, {self.maximum}]")
-
-
-@dataclass(frozen=True)
-class Minimum:
-    """A number of at least ``minimum``."""
-
-    minimum: float
-
-    def validate(self, value: Any) -> None:
-        """Raise ValueError for a smaller number."""
-        if value < self.minimum:
-            raise ValueError(f"{value} is less than {self.minimum}")
-
-
-@dataclass(frozen=True)
-class Maximum:
-    """A number of at most ``maximum``."""
-
-    maximum: float
-
-    def validate(self, value: Any) -> None:
-        """Raise ValueError for a larger number."""
-        if value > self.maximum:
-            raise ValueError(f"{value} is more than {self.maximum}")
-
-
-@dataclass(frozen=True)
-class Choice:
-    """One of a few values."""
-
-    choices: Any
-
-    def validate(self, value: Any) -> None:
-        """Raise ValueError for another value."""
-        if value not in self.choices:
-            raise ValueError(f"{value!r} is not one of {list(self.choices)}")
-
-
-class NotNone:
-    """Any value but None."""
-
-    def validate(self, value: Any) -> None:
-        """Raise ValueError for None."""
-        if value is None:
-            raise ValueError("value must not be None")
-
-
-@dataclass(frozen=True)
-class Default:
-    """The value before anything was chosen."""
-
-    value: Any
-
-
-@dataclass(frozen=True)
-class Decimals:
-    """Digits that a spin box or slider shows."""
-
-    value: int
-
-
-@dataclass(frozen=True)
-class SingleStep:
-    """By how much a spin box or slider steps."""
-
-    value: float
 
 
 @dataclass(frozen=True)
@@ -287,7 +225,7 @@ class ParameterNode:
 
     def __init__(self, parameterNode: Any) -> None:
         self.parameterNode = parameterNode
-        self._bound: dict[int, list[_Binding]] = {}
+        self._bound: dict[int, list[Binding]] = {}
         self._observed: dict[int, int] = {}
         self._from_node = False
         for name, parameter in self.allParameters.items():
@@ -332,7 +270,7 @@ class ParameterNode:
     def connectParametersToGui(self, mapping: dict[str, Any]) -> int:
         """Bind widgets to parameters by name; a tag for ``disconnectGui``."""
         tag = max(self._bound, default=-1) + 1
-        bindings = [_binding(name, widget, self.dataType(name)) for name, widget in mapping.items()]
+        bindings = [binding_of(name, widget, self.dataType(name)) for name, widget in mapping.items()]
         self._bound[tag] = bindings
         for binding in bindings:
             binding.write(self.getValue(binding.name))
@@ -367,7 +305,7 @@ class ParameterNode:
         """Tell the node's observers."""
         self.parameterNode.Modified()
 
-    def _widget_changed(self, binding: _Binding) -> None:
+    def _widget_changed(self, binding: Binding) -> None:
         if not self._from_node:
             self.setValue(binding.name, binding.read())
 
@@ -413,129 +351,3 @@ class ParameterNode:
 def isParameterNodeWrapper(found: Any) -> bool:
     """Whether a class or object came from ``parameterNodeWrapper``."""
     return isinstance(found, ParameterNode) or (isinstance(found, type) and issubclass(found, ParameterNode))
-
-
-class _Binding:
-    """One widget bound to one parameter."""
-
-    def __init__(self, name: str, widget: Any, signal: Any, read: Callable[[], Any], write: Callable[[Any], None]) -> None:
-        self.name, self.widget, self.read, self.write = name, widget, read, write
-        self._signal = signal
-        self._slot: Callable[..., None] | None = None
-
-    def listen(self, changed: Callable[[_Binding], None]) -> None:
-        """Call ``changed`` whenever the person changes the widget."""
-        if self._signal is not None:
-            self._slot = lambda *_: changed(self)
-            self._signal.connect(self._slot)
-
-    def stop(self) -> None:
-        """The reverse of ``listen``."""
-        if self._slot is not None:
-            self._signal.disconnect(self._slot)
-            self._slot = None
-
-
-def _binding(name: str, widget: Any, annotated: Any) -> _Binding:
-    kind, annotations = annotated, []
-    if typing.get_origin(annotated) is typing.Annotated:
-        kind, *annotations = typing.get_args(annotated)
-    for fits, bind in _BINDERS:
-        if fits(type(widget), kind):
-            return bind(name, widget, kind, annotations)
-    raise RuntimeError(f"no binding from {type(widget).__name__} ({widget.name}) to {annotated}")
-
-
-def _found(annotations: list[Any], kind: type) -> Any:
-    return next((a for a in annotations if isinstance(a, kind)), None)
-
-
-def _attribute(attribute: str, signal: str, convert: Callable[[Any], Any] = lambda value: value) -> Callable[..., _Binding]:
-    def bind(name: str, widget: Any, kind: Any, _annotations: list[Any]) -> _Binding:
-        def read() -> Any:
-            return kind(getattr(widget, attribute))
-
-        def write(value: Any) -> None:
-            if convert(value) != getattr(widget, attribute):
-                setattr(widget, attribute, convert(value))
-
-        return _Binding(name, widget, getattr(widget, signal) if signal else None, read, write)
-
-    return bind
-
-
-def _number(name: str, widget: Any, kind: Any, annotations: list[Any]) -> _Binding:
-    limits = _found(annotations, WithinRange)
-    low, high = _found(annotations, Minimum), _found(annotations, Maximum)
-    if limits is None and not (low and high) and type(widget) in (qt.QSlider, ctk.ctkSliderWidget, slicer.qMRMLSliderWidget):
-        raise RuntimeError(f"a slider needs a range ({widget.name})")
-    widest = (-(2**31), 2**31 - 1) if type(widget) in (qt.QSlider, qt.QSpinBox) else (float("-inf"), float("inf"))
-    if kind is int and type(widget) not in (qt.QSlider, qt.QSpinBox):
-        widget.decimals = 0
-    elif _found(annotations, Decimals):
-        widget.decimals = _found(annotations, Decimals).value
-    if _found(annotations, SingleStep):
-        widget.singleStep = _found(annotations, SingleStep).value
-    widget.minimum = limits.minimum if limits else (low.minimum if low else widest[0])
-    widget.maximum = limits.maximum if limits else (high.maximum if high else widest[1])
-    return _attribute("value", "valueChanged")(name, widget, kind, annotations)
-
-
-def _choice(name: str, widget: Any, kind: Any, annotations: list[Any]) -> _Binding:
-    if isinstance(kind, type) and issubclass(kind, enum.Enum):
-        label = getattr(kind, "label", lambda member: member.name)
-        values, texts = list(kind), [label(member) for member in kind]
-    else:
-        choice = _found(annotations, Choice)
-        if choice is None:
-            raise RuntimeError(f"a combo box needs the annotation Choice ({widget.name})")
-        values, texts = list(choice.choices), [str(value) for value in choice.choices]
-    widget.clear()
-    for text in texts:
-        widget.addItem(text)
-
-    def write(value: Any) -> None:
-        widget.currentIndex = values.index(value)
-
-    return _Binding(name, widget, widget.currentIndexChanged, lambda: values[widget.currentIndex], write)
-
-
-def _text(name: str, widget: Any, _kind: Any, _annotations: list[Any]) -> _Binding:
-    return _Binding(name, widget, widget.textChanged, widget.toPlainText, widget.setPlainText)
-
-
-def _node(name: str, widget: Any, kind: Any, _annotations: list[Any]) -> _Binding:
-    widget.nodeTypes = [kind.__name__]
-    return _Binding(name, widget, widget.currentNodeChanged, widget.currentNode, widget.setCurrentNode)
-
-
-def _of(*widgets: Any) -> Callable[[Any], bool]:
-    return lambda kind: kind in widgets
-
-
-def _fits(widgets: tuple[Any, ...], kinds: Callable[[Any], bool]) -> Callable[[Any, Any], bool]:
-    return lambda widget, kind: widget in widgets and kinds(kind)
-
-
-def _is_enum(kind: Any) -> bool:
-    return isinstance(kind, type) and issubclass(kind, enum.Enum)
-
-
-_BINDERS: list[tuple[Callable[[Any, Any], bool], Callable[..., _Binding]]] = [
-    (_fits((qt.QCheckBox, ctk.ctkCheckBox, qt.QPushButton), _of(bool)), _attribute("checked", "toggled")),
-    (_fits((qt.QSlider, qt.QSpinBox), _of(int)), _number),
-    (
-        _fits(
-            (qt.QDoubleSpinBox, ctk.ctkSliderWidget, ctk.ctkDoubleSpinBox, slicer.qMRMLSliderWidget, slicer.qMRMLSpinBox),
-            _of(int, float),
-        ),
-        _number,
-    ),
-    (_fits((qt.QComboBox, ctk.ctkComboBox), lambda kind: kind in (int, float, str, bool) or _is_enum(kind)), _choice),
-    (_fits((qt.QLineEdit,), _of(str)), _attribute("text", "textChanged")),
-    (_fits((qt.QLabel,), _of(str)), _attribute("text", "")),
-    (_fits((qt.QTextEdit,), _of(str)), _text),
-    (_fits((ctk.ctkPathLineEdit,), _of(Path)), _attribute("currentPath", "currentPathChanged", str)),
-    (_fits((ctk.ctkDirectoryButton,), _of(Path)), _attribute("directory", "directoryChanged", str)),
-    (_fits((slicer.qMRMLNodeComboBox,), _is_node), _node),
-]

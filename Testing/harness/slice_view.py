@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import slicer
-import slicer.util
 import vtk
 from vtk.util import numpy_support
 
@@ -25,6 +24,8 @@ _MANAGERS = (
 
 class SliceView:
     """One of the layout's slice views: background and foreground volume, segmentations, markups, colour legend.
+
+    As in Slicer, a view shows a colour legend only if the legend was made after the view.
 
     Args:
         name: of the view in the layout, e.g. "Red".
@@ -107,8 +108,6 @@ class SliceView:
         group.SetRenderer(self._renderer)
         group.Initialize(factory, self._renderer)
         group.SetMRMLDisplayableNode(self.node)
-        for legend in slicer.util.getNodesByClass("vtkMRMLColorLegendDisplayNode"):
-            legend.Modified()  # its manager only looks at legends that change
         return group
 
     def _show_volumes(self) -> None:

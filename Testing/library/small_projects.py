@@ -9,11 +9,12 @@ import torch
 
 from SAM2IterativeLib.device import Device
 from SAM2IterativeLib.files import sha256_of
-from SAM2IterativeLib.foundation.checkpoints import PRESETS, preset_path, save_compact
+from SAM2IterativeLib.foundation.checkpoints import save_compact
 from SAM2IterativeLib.foundation.sam2_model import CompactArchitecture, build_compact
 from SAM2IterativeLib.iteration import Iteration
 from SAM2IterativeLib.messages import Message
 from SAM2IterativeLib.phantom import phantom_case
+from SAM2IterativeLib.presets import PRESETS, preset_path
 from SAM2IterativeLib.project import Project
 from SAM2IterativeLib.settings import DedicatedSettings, FoundationSettings, Label, Settings
 

@@ -34,7 +34,8 @@ def walk(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("walk")
     torch.set_num_threads(1)
     write_phantom_dataset(folder / "data", 4, 2, 3, folder / "references", size=(8, 32, 32))
-    made = call("new", folder / "p", "--images", folder / "data/images", "--labels", folder / "data/labels", "--label-names", "background,organ,gland")
+    data = ("--images", folder / "data/images", "--labels", folder / "data/labels")
+    made = call("new", folder / "p", *data, "--label-names", "background,organ,gland")
     assert "4 cases added, 2 of them with a label map" in made
     with Project.open(folder / "p") as project:
         settings = replaced(project.settings, "foundation.weights", str(tiny_weights(folder)))

@@ -135,12 +135,11 @@ def test_single_pieces_are_those_of_every_labelled_case() -> None:
     assert plan_for(*labelled, classes=4).single_component == (1, 3)  # 4 was never seen
 
 
-def test_left_and_right_forbid_mirroring_between_the_sides() -> None:
-    assert plan_for(BRAIN, device=GPU, names=("kidney",)).augmentation.mirror_axes == (0, 1, 2)
-    assert plan_for(BRAIN, device=GPU, names=("Left kidney", "Right kidney")).augmentation.mirror_axes == (0, 1)
-    sagittal = replace(BRAIN, orientation="LIP")
-    assert plan_for(sagittal, device=GPU, names=("left",)).augmentation.mirror_axes == (1, 2)
-    assert plan_for(BRAIN, names=("left",)).augmentation.mirror_axes == (1,)
+def test_volumes_are_not_mirrored_and_pictures_only_where_labels_know_no_side() -> None:
+    picture = Fingerprint((1, 500, 574), (1.0, 1.0, 1.0), channels=3)
+    assert plan_for(BRAIN, device=GPU).augmentation.mirror_axes == plan_for(BRAIN).augmentation.mirror_axes == ()
+    assert plan_for(picture, names=("polyp",)).augmentation.mirror_axes == (1, 2)
+    assert plan_for(picture, names=("Left eye", "Right eye")).augmentation.mirror_axes == (1,)
 
 
 def test_cases_that_lie_differently_are_planned_in_the_most_common_orientation() -> None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import SimpleITK as sitk  # noqa: N813 (the usual name)
+import SimpleITK as sitk
 from dedicated_cases import PLAN_2D, PLAN_3D
 
 from SAM2IterativeLib.dedicated.resampling import (

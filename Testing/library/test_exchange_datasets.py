@@ -8,15 +8,15 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
+from small_cases import small_image, small_labels
+from test_review import propose
+
 from SAM2IterativeLib.errors import DataError
 from SAM2IterativeLib.exchange import export_labels, import_any
 from SAM2IterativeLib.exchange.nnunet import export_nnunet, import_nnunet
 from SAM2IterativeLib.project import Project
 from SAM2IterativeLib.review import Review
 from SAM2IterativeLib.volumes import Geometry, LabelMap, Volume, read_label_map, write_label_map, write_volume
-from test_review import propose
-
-from small_cases import small_image, small_labels
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ import pytest
 import SimpleITK as sitk
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
+
 from SAM2IterativeLib.errors import DataError
 from SAM2IterativeLib.exchange import export_labels, import_any
 from SAM2IterativeLib.exchange.dicom import find_series, read_series

@@ -11,6 +11,9 @@ import nibabel
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from small_cases import OBLIQUE, small_labels
+from test_review import propose
+
 from SAM2IterativeLib.errors import ProjectError
 from SAM2IterativeLib.exchange import export_labels, write_slicer_segmentation
 from SAM2IterativeLib.exchange.terminology import Code, codes_of, tag_of
@@ -18,9 +21,6 @@ from SAM2IterativeLib.project import Project
 from SAM2IterativeLib.review import Review
 from SAM2IterativeLib.settings import Label
 from SAM2IterativeLib.volumes import Geometry, LabelMap, read_label_map
-from test_review import propose
-
-from small_cases import OBLIQUE, small_labels
 
 KIDNEY = (
     "Segmentation category and type - 3D Slicer General Anatomy list~SCT^123037004^Anatomical Structure~SCT^64033007^Kidney~^^"

@@ -9,14 +9,14 @@ import nibabel
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from small_cases import OBLIQUE, small_image, small_labels
+
 from SAM2IterativeLib.errors import DataError, SettingsError
 from SAM2IterativeLib.exchange import Candidate, ImportOptions, import_any, import_candidates
 from SAM2IterativeLib.exchange.folders import image_files, import_folder
 from SAM2IterativeLib.files import sha256_of
 from SAM2IterativeLib.project import Project
 from SAM2IterativeLib.volumes import Geometry, LabelMap, Volume, write_label_map, write_volume
-
-from small_cases import OBLIQUE, small_image, small_labels
 
 
 @pytest.fixture

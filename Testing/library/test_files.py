@@ -8,6 +8,7 @@ import resource
 from pathlib import Path
 
 import pytest
+
 from SAM2IterativeLib import files
 from SAM2IterativeLib.errors import DataError, ResourceError
 

@@ -10,11 +10,11 @@ import nibabel
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from small_cases import small_image
+
 from SAM2IterativeLib.errors import DataError
 from SAM2IterativeLib.intake import NotOrthonormalError, examine
 from SAM2IterativeLib.volumes import read_volume, write_volume
-
-from small_cases import small_image
 
 FORMATS = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd", ".nhdr")
 

@@ -193,9 +193,8 @@ def test_decisions_reach_the_next_round(tmp_path: Path, weights: Path) -> None:
 
 
 def test_what_cannot_begin_says_why(tmp_path: Path, weights: Path) -> None:
-    with small_project(tmp_path / "none", weights, labelled=0) as project:
-        with pytest.raises(DataError, match="no labelled case"):
-            run_rounds(project, 1)
+    with small_project(tmp_path / "none", weights, labelled=0) as project, pytest.raises(DataError, match="no labelled case"):
+        run_rounds(project, 1)
     with small_project(tmp_path / "all", weights, unlabelled=0) as project, pytest.raises(DataError, match="no case to label"):
         run_rounds(project, 1)
     with Project.create(tmp_path / "empty", Settings()) as project, pytest.raises(DataError, match="no labels"):

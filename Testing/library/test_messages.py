@@ -7,6 +7,7 @@ import json
 
 import numpy as np
 import pytest
+
 from SAM2IterativeLib import messages
 from SAM2IterativeLib.messages import Message, MessageError, from_line, to_line
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from SAM2IterativeLib.errors import ProjectError
 from SAM2IterativeLib.files import sha256_of
 from SAM2IterativeLib.project import load_arrays, load_probabilities, save_arrays, save_probabilities

@@ -12,13 +12,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from small_cases import OBLIQUE, small_image, small_labels
+
 from SAM2IterativeLib.errors import DataError, GeometryError, ProjectError, ResourceError, SettingsError
 from SAM2IterativeLib.project import Project, case_id_of, label_of, labels_of_names, opaque_case_id
 from SAM2IterativeLib.project.network_share import kind_of_mount
 from SAM2IterativeLib.review import Review
 from SAM2IterativeLib.volumes import Geometry, Volume
-
-from small_cases import OBLIQUE, small_image, small_labels
 
 
 def test_cases_come_back_as_they_went_in(project: Project) -> None:

@@ -9,6 +9,7 @@ import signal
 from pathlib import Path
 
 import pytest
+
 from SAM2IterativeLib.errors import ProjectError, ResourceError
 from SAM2IterativeLib.project import Project
 from SAM2IterativeLib.project.journal import Journal

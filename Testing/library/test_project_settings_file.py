@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+
 from SAM2IterativeLib.errors import SettingsError
 from SAM2IterativeLib.project import label_of
 from SAM2IterativeLib.project.settings_file import read_settings, settings_text, write_settings

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from small_cases import OBLIQUE, small_labels
+
 from SAM2IterativeLib.errors import DataError, GeometryError, ProjectError
 from SAM2IterativeLib.files import sha256_of
 from SAM2IterativeLib.project import Project
 from SAM2IterativeLib.review import PROPOSAL, Review
 from SAM2IterativeLib.volumes import LabelMap, write_label_map
-
-from small_cases import OBLIQUE, small_labels
 
 
 def propose(project: Project, case: str, round: int = 1, shift: int = 0, uncertainty: float = 0.5) -> Path:

@@ -11,6 +11,8 @@ import nibabel
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from small_cases import OBLIQUE, small_image, small_labels
+
 from SAM2IterativeLib import volumes
 from SAM2IterativeLib.errors import DataError, GeometryError, ResourceError
 from SAM2IterativeLib.files import sha256_of
@@ -24,8 +26,6 @@ from SAM2IterativeLib.volumes import (
     write_label_map,
     write_volume,
 )
-
-from small_cases import OBLIQUE, small_image, small_labels
 
 
 def test_geometry_agrees_with_itk() -> None:

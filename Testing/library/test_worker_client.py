@@ -11,9 +11,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from worker_talk import Talk
 
 from SAM2IterativeLib import __version__
-from SAM2IterativeLib.messages import EstimateNeeds, Heartbeat, Log, Message, Ready, Refused, RunFinished, StartRun, WorkerEnded
+from SAM2IterativeLib.messages import EstimateNeeds, Log, Message, Ready, Refused, RunFinished, StartRun, StopRun, WorkerEnded
 from SAM2IterativeLib.worker_client import WorkerClient, WorkerError, worker_command, worker_environment
 
 _REPOSITORY = Path(__file__).resolve().parents[2]
@@ -51,29 +52,18 @@ posix = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no signa
 
 
 @pytest.fixture
-def play() -> Iterator[Callable[..., WorkerClient]]:
+def play() -> Iterator[Callable[..., Talk]]:
     """Start a client whose worker runs the given lines of Python; none survives the test."""
     clients: list[WorkerClient] = []
 
-    def start(program: str, **options: object) -> WorkerClient:
+    def start(program: str, **options: object) -> Talk:
         clients.append(WorkerClient([sys.executable, "-c", _PLAYER + program], **options))  # type: ignore[arg-type]
         clients[-1].start()
-        return clients[-1]
+        return Talk(clients[-1])
 
     yield start
     for client in clients:
         client.end(polite=0, terminate=0.1)
-
-
-def await_message(client: WorkerClient, kind: type[Message], seconds: float = 30) -> Message:
-    """The next message of this kind; those before it are dropped."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        for message in client.poll():
-            if isinstance(message, kind):
-                return message
-        time.sleep(0.01)
-    raise AssertionError(f"no {kind.__name__} came; the worker said: {client.stderr_tail}")
 
 
 def alive(pid: int) -> bool:
@@ -92,26 +82,24 @@ def gone(pid: int, seconds: float = 10) -> bool:
     return not alive(pid)
 
 
-def test_it_greets_and_leaves_when_asked(play: Callable[..., WorkerClient]) -> None:
-    client = play(_OBEDIENT)
-    ready = await_message(client, Ready)
-    assert ready == Ready(__version__, str(os.getpid()))
-    assert client.running and not client.busy
-    assert client.end(polite=30)
-    assert await_message(client, WorkerEnded) == WorkerEnded(True, "The worker has ended.")
-    assert not client.running
+def test_it_greets_and_leaves_when_asked(play: Callable[..., Talk]) -> None:
+    talk = play(_OBEDIENT)
+    assert talk.next(Ready) == Ready(__version__, str(os.getpid()))
+    assert talk.client.running and not talk.client.busy
+    assert talk.client.end(polite=30)
+    assert talk.next(WorkerEnded) == WorkerEnded(True, "The worker has ended.")
+    assert not talk.client.running
     with pytest.raises(WorkerError, match="does not run"):
-        client.send(StartRun("p", 1))
+        talk.client.send(StartRun("p", 1))
 
 
-def test_it_knows_when_a_job_is_under_way(play: Callable[..., WorkerClient]) -> None:
-    client = play(_OBEDIENT)
-    await_message(client, Ready)
+def test_it_knows_when_a_job_is_under_way(play: Callable[..., Talk]) -> None:
+    talk = play(_OBEDIENT)
     for request, answer in ((StartRun("p", 1), RunFinished), (EstimateNeeds("p", 1), Refused)):
-        client.send(request)
-        await_message(client, answer)
-        assert not client.busy
-    waiting = play("time.sleep(60)")
+        talk.client.send(request)
+        talk.next(answer)
+        assert not talk.client.busy
+    waiting = play("time.sleep(60)").client
     waiting.send(StartRun("p", 1))
     assert waiting.busy
 
@@ -125,70 +113,67 @@ def test_a_callback_may_take_the_messages_instead() -> None:
     assert client.poll() == []
 
 
-def test_missed_heartbeats_are_noticed(play: Callable[..., WorkerClient]) -> None:
-    client = play('tell("Heartbeat", seconds=1.0)\nfor r in requests():\n    tell("Heartbeat", seconds=2.0)', heartbeat_limit=0.3)
-    time.sleep(0.6)
+def test_missed_heartbeats_are_noticed(play: Callable[..., Talk]) -> None:
+    client = play('for r in requests():\n    if r["type"] != "Hello":\n        tell("Heartbeat", seconds=2.0)', heartbeat_limit=0.3).client
+    time.sleep(0.4)
     assert client.unresponsive and client.silent_for > 0.3
-    client.send(StartRun("p", 1))
     deadline = time.monotonic() + 20
     while client.unresponsive and time.monotonic() < deadline:
+        client.send(StopRun())
         time.sleep(0.01)
     assert not client.unresponsive
-    assert not any(isinstance(m, Heartbeat) for m in client.poll()), "they are counted, not shown"
+    assert client.poll() == [], "heartbeats are counted, not shown"
 
 
-def test_lines_that_are_no_messages_are_logged_without_paths(play: Callable[..., WorkerClient]) -> None:
-    client = play('print("loading /home/jane/model", flush=True)\ntell("Ready", version="0", device="")\ntime.sleep(60)')
-    log = await_message(client, Log)
-    assert "loading model" in log.text  # type: ignore[attr-defined]
-    await_message(client, Ready)
+def test_lines_that_are_no_messages_are_logged_without_paths(play: Callable[..., Talk]) -> None:
+    talk = play('print("loading /home/jane/model", flush=True)\ntell("Ready", version="0", device="")\ntime.sleep(60)')
+    assert "loading model" in talk.next(Log).text
+    talk.next(Ready)
 
 
-def test_it_tells_why_a_worker_died(play: Callable[..., WorkerClient]) -> None:
-    client = play(
+def test_it_tells_why_a_worker_died(play: Callable[..., Talk]) -> None:
+    talk = play(
         'tell("StageStarted", round=2, stage="propagation", case="b", done=0, total=1)\n'
         'print("first line", file=sys.stderr)\nprint("cannot read /home/jane/x.nii", file=sys.stderr)\nsys.exit(3)'
     )
-    ended = await_message(client, WorkerEnded)
-    assert isinstance(ended, WorkerEnded) and not ended.expected
+    ended = talk.next(WorkerEnded)
+    assert not ended.expected
     assert "while it worked on propagation, round 2, case b" in ended.sentence and "code 3" in ended.sentence
     assert ended.details == "first line\ncannot read x.nii"
 
 
 @posix
 @pytest.mark.parametrize(("number", "says"), [(signal.SIGKILL, "memory of this computer"), (signal.SIGSEGV, "crashed (SIGSEGV)")])
-def test_it_tells_a_signal(play: Callable[..., WorkerClient], number: signal.Signals, says: str) -> None:
-    client = play(f'tell("Ready", version="0", device="")\nos.kill(os.getpid(), {int(number)})')
-    client.send(StartRun("p", 1))
-    ended = await_message(client, WorkerEnded)
-    assert isinstance(ended, WorkerEnded) and says in ended.sentence and "start the run again to continue" in ended.sentence
+def test_it_tells_a_signal(play: Callable[..., Talk], number: signal.Signals, says: str) -> None:
+    talk = play(f'for r in requests():\n    if r["type"] == "StartRun":\n        os.kill(os.getpid(), {int(number)})')
+    talk.client.send(StartRun("p", 1))
+    sentence = talk.next(WorkerEnded).sentence
+    assert says in sentence and "start the run again to continue" in sentence
+    assert not talk.client.busy
 
 
 @posix
-def test_one_that_does_not_listen_is_killed_with_all_its_children(play: Callable[..., WorkerClient]) -> None:
-    client = play(
+def test_one_that_does_not_listen_is_killed_with_all_its_children(play: Callable[..., Talk]) -> None:
+    talk = play(
         'child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])\ntell("Log", text=str(child.pid))' + _STUBBORN
     )
-    child = int(await_message(client, Log).text)  # type: ignore[attr-defined]
-    await_message(client, Ready)
+    child = int(talk.next(Log).text)
+    talk.next(Ready)
     assert alive(child)
-    client.end_soon(polite=0.2, terminate=0.5).join(30)
-    assert not client.running and gone(child)
-    assert await_message(client, WorkerEnded).expected  # type: ignore[attr-defined]
+    talk.client.end_soon(polite=0.2, terminate=0.5).join(30)
+    assert not talk.client.running and gone(child)
+    assert talk.next(WorkerEnded).expected
 
 
 @posix
-def test_where_the_launcher_dies_the_real_worker_goes_too(play: Callable[..., WorkerClient]) -> None:
+def test_where_the_launcher_dies_the_real_worker_goes_too(play: Callable[..., Talk]) -> None:
     """Slicer's Python is a launcher: the process that was started is not the one that works."""
-    client = play(
-        f'child = subprocess.Popen([sys.executable, "-c", {_PLAYER + "tell(" + repr("Ready") + ", version=str(os.getpid()), device=str(os.getppid()))"!r}'
-        ' + "\\nwhile True: time.sleep(0.05)"])\nchild.wait()'
-    )
-    ready = await_message(client, Ready)
-    assert isinstance(ready, Ready)
+    real = _PLAYER + 'tell("Ready", version=str(os.getpid()), device=str(os.getppid()))\nwhile True: time.sleep(0.05)'
+    talk = play(f'subprocess.run([sys.executable, "-c", {real!r}])')
+    ready = talk.next(Ready)
     worker, launcher = int(ready.version), int(ready.device)
     os.kill(launcher, signal.SIGKILL)
-    assert isinstance(await_message(client, WorkerEnded), WorkerEnded)
+    talk.next(WorkerEnded)
     assert gone(worker)
 
 

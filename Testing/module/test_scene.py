@@ -54,6 +54,14 @@ def _our_nodes(scene: Any) -> list[str]:
     return [node.GetName() for node in nodes if node.GetAttribute("SAM2Iterative.Part")]
 
 
+def _segment_id(node: Any, value: int) -> str:
+    from SAM2IterativeGUI.scene.segmentations import segment_id_of
+
+    found = segment_id_of(node, value)
+    assert found is not None
+    return found
+
+
 def _voxels(node: Any) -> np.ndarray:
     import slicer.util
 
@@ -106,7 +114,7 @@ class TestImage:
     def test_every_kind_of_voxel_can_be_shown(self, scene: Any, kind: type) -> None:
         from SAM2IterativeGUI.scene import CaseScene
 
-        voxels = (np.arange(60).reshape(3, 4, 5) % 7).astype(kind)
+        voxels: np.ndarray = (np.arange(60).reshape(3, 4, 5) % 7).astype(kind)
         node = CaseScene(LABELS).show("kinds", Volume(voxels, Geometry((3, 4, 5))))
         np.testing.assert_array_equal(_voxels(node), voxels)
 
@@ -189,7 +197,8 @@ class TestMasks:
     def test_a_mask_on_another_grid_is_refused(self, shown: Any, case: GeneratedCase) -> None:
         from dataclasses import replace
 
-        moved = replace(case.truth.geometry, origin=tuple(value + 2.0 for value in case.truth.geometry.origin))
+        x, y, z = case.truth.geometry.origin
+        moved = replace(case.truth.geometry, origin=(x + 2.0, y, z))
         with pytest.raises(GeometryError, match="origin"):
             shown.show_layer("coarse", LabelMap(case.truth.array, moved))
         with pytest.raises(GeometryError, match="case_003"):
@@ -199,22 +208,19 @@ class TestMasks:
         node = reviewing.node("proposal")
         mask = np.zeros(case.truth.geometry.size, bool)
         mask[3, 10:14, 20:26] = True
-        from SAM2IterativeGUI.scene.segmentations import segment_id_of
 
-        harness.paint_segment(node, segment_id_of(node, 7), mask)
+        harness.paint_segment(node, _segment_id(node, 7), mask)
         expected = np.where(mask, 7, case.truth.array)
         np.testing.assert_array_equal(reviewing.proposal().array, expected)
 
     def test_overlapping_segments_become_one_label_each(self, reviewing: Any, case: GeneratedCase) -> None:
         import slicer.util
 
-        from SAM2IterativeGUI.scene.segmentations import segment_id_of
-
         node = reviewing.node("proposal")
         both = np.zeros(case.truth.geometry.size, np.uint8)
         both[5, 20:30, 20:30] = 1
         for value in (1, 300):
-            slicer.util.updateSegmentBinaryLabelmapFromArray(both, node, segment_id_of(node, value))
+            slicer.util.updateSegmentBinaryLabelmapFromArray(both, node, _segment_id(node, value))
         read = reviewing.proposal().array
         assert set(np.unique(read[both > 0])) == {300}, "the lower one in the list wins"
 
@@ -224,10 +230,9 @@ class TestMasks:
             reviewing.proposal()
 
     def test_a_removed_segment_counts_as_absent_and_comes_back(self, reviewing: Any, case: GeneratedCase) -> None:
-        from SAM2IterativeGUI.scene.segmentations import segment_id_of
 
         node = reviewing.node("proposal")
-        node.GetSegmentation().RemoveSegment(segment_id_of(node, 7))
+        node.GetSegmentation().RemoveSegment(_segment_id(node, 7))
         assert reviewing.proposal().values == (1, 300)
         reviewing.write_result(case.truth)
         np.testing.assert_array_equal(reviewing.proposal().array, case.truth.array)
@@ -265,15 +270,13 @@ class TestUndo:
     def test_the_segment_editors_history_takes_strokes_and_results_back_alike(self, reviewing: Any, case: GeneratedCase) -> None:
         import slicer
 
-        from SAM2IterativeGUI.scene.segmentations import segment_id_of
-
         editor = slicer.qMRMLSegmentEditorWidget()
         editor.setMRMLSegmentEditorNode(slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentEditorNode"))
         editor.setSegmentationNode(reviewing.node("proposal"))
         reviewing.use_editor_history(editor)
         mask = np.zeros(case.truth.geometry.size, bool)
         mask[3, 10:14, 20:26] = True
-        harness.paint_segment(reviewing.node("proposal"), segment_id_of(reviewing.node("proposal"), 7), mask, editor)
+        harness.paint_segment(reviewing.node("proposal"), _segment_id(reviewing.node("proposal"), 7), mask, editor)
         stroke = reviewing.proposal().array
         reviewing.write_result(case.propagated)
         editor.undo()
@@ -293,7 +296,6 @@ class TestLocks:
         np.testing.assert_array_equal(reviewing.proposal().array == 7, case.truth.array == 7)
 
     def test_strokes_over_a_locked_segment_do_not_count(self, reviewing: Any, case: GeneratedCase) -> None:
-        from SAM2IterativeGUI.scene.segmentations import segment_id_of
 
         reviewing.lock(7, True)
         assert not reviewing.restore_locked()
@@ -301,7 +303,7 @@ class TestLocks:
         k, j, i = _middle_of(case.truth.array == 7, case.key_slice)
         mask = np.zeros(case.truth.geometry.size, bool)
         mask[k, j - 3 : j + 4, i - 3 : i + 4] = True
-        harness.paint_segment(node, segment_id_of(node, 1), mask)
+        harness.paint_segment(node, _segment_id(node, 1), mask)
         assert reviewing.proposal().array[k, j, i] == 7
         assert reviewing.restore_locked()
         assert not reviewing.restore_locked()
@@ -365,14 +367,13 @@ class TestFiles:
         assert read.geometry.mismatch(case.truth.geometry) is None
 
     def test_edits_that_slicer_regrouped_are_saved_under_their_labels(self, reviewing: Any, case: GeneratedCase, tmp_path: Path) -> None:
-        from SAM2IterativeGUI.scene.segmentations import segment_id_of
 
         node = reviewing.node("proposal")
         for value in VALUES:
-            node.GetSegmentation().SeparateSegmentLabelmap(segment_id_of(node, value))
+            node.GetSegmentation().SeparateSegmentLabelmap(_segment_id(node, value))
         mask = np.zeros(case.truth.geometry.size, bool)
         mask[3, 10:14, 20:26] = True
-        harness.paint_segment(node, segment_id_of(node, 300), mask)
+        harness.paint_segment(node, _segment_id(node, 300), mask)
         path = tmp_path / "case.seg.nrrd"
         reviewing.save_proposal(path)
         np.testing.assert_array_equal(read_label_map(path).array, np.where(mask, 300, case.truth.array))
@@ -516,7 +517,8 @@ class TestPrompts:
         assert len(boxes) == len(case.prompts) == 3
         for box, prompt in zip(boxes, case.prompts, strict=True):
             corners = geometry.kji_of(slicer.util.arrayFromMarkupsControlPoints(box, world=True))
-            j0, i0, j1, i1 = prompt.box  # type: ignore[misc]
+            assert prompt.box is not None
+            j0, i0, j1, i1 = prompt.box
             np.testing.assert_allclose(corners[:, 0], prompt.slice_index, atol=1e-6)
             np.testing.assert_allclose([corners[:, 1].min(), corners[:, 1].max()], [j0 - 0.5, j1 - 0.5], atol=1e-5)
             np.testing.assert_allclose([corners[:, 2].min(), corners[:, 2].max()], [i0 - 0.5, i1 - 0.5], atol=1e-5)
@@ -623,6 +625,14 @@ class TestPictures:
         assert np.ptp(view.picture()[corner].astype(int), axis=2).max() > 100, "the colours of the legend"
         shown.set_uncertainty_visible(False)
         np.testing.assert_array_equal(view.picture()[corner], before)
+
+    def test_the_legend_also_comes_in_a_view_that_was_made_later(self, shown: Any) -> None:
+        shown.show_uncertainty(np.zeros(shown.geometry.size, np.float32))
+        later = harness.SliceView("Green", (400, 400))
+        shown.set_uncertainty_visible(True)
+        corner = later.picture()[220:390, 375:398].astype(int)
+        assert np.ptp(corner, axis=2).max() > 100
+        later.close()
 
     def test_prompts_are_seen_on_their_slice_only(self, shown: Any, case: GeneratedCase, view: Any) -> None:
         shown.show_prompts(case.prompts)

@@ -165,11 +165,13 @@ class CaseScene:
             slices.align_views(list(views), self.geometry)
 
     def show_3d(self, shown: bool) -> None:
-        """Show the proposal's surfaces in the 3-D views."""
+        """Show the proposal's surfaces in the 3-D views, made anew from what it is now."""
         node = self.node("proposal")
         if node is None:
             return
         if shown:
+            # A result that was written, or an undo, leaves surfaces as they were.
+            node.RemoveClosedSurfaceRepresentation()
             node.CreateClosedSurfaceRepresentation()
         node.GetDisplayNode().SetVisibility3D(shown)
 
@@ -192,7 +194,7 @@ class CaseScene:
         node = ownership.the_owned(uncertainty.PART)
         slices.show_foreground(node if visible else None, uncertainty.OPACITY)
         if node is not None:
-            uncertainty.refresh_legend(node)
+            uncertainty.show_legend(node, visible)
 
     def set_uncertainty_hidden_below(self, value: float) -> None:
         """Do not show uncertainties below ``value`` (0-1)."""
@@ -202,9 +204,14 @@ class CaseScene:
 
     # Prompts
 
-    def show_prompts(self, prompts: Sequence[Prompt]) -> None:
-        """Show key frames and prompts as markups, in place of the ones before."""
-        prompt_markups.show_prompts(prompts, self.labels, self.geometry, str(self.case))
+    def show_prompts(self, prompts: Sequence[Prompt], geometry: Geometry | None = None) -> None:
+        """Show key frames and prompts as markups, in place of the ones before.
+
+        Args:
+            prompts: of any key frames and classes.
+            geometry: the grid that they count in, where SAM2 saw the case along other slices than its own.
+        """
+        prompt_markups.show_prompts(prompts, self.labels, geometry or self.geometry, str(self.case))
 
     def prompts_visible(self) -> bool:
         """Whether prompts are to be seen."""
@@ -233,6 +240,11 @@ class CaseScene:
     def use_editor_history(self, editor: UndoHistory) -> None:
         """Let the Segment Editor keep the undo states of the proposal, so that strokes and results are taken back alike."""
         self._history = editor
+
+    def keep_own_history(self) -> None:
+        """Keep the undo states here again, from now on: the Segment Editor is closed."""
+        node = self.node("proposal")
+        self._history = SegmentationHistory(node) if node is not None else None
 
     def proposal(self) -> LabelMap:
         """The proposal as it stands, corrections included, on the image's grid; locked segments are as they were locked.

@@ -27,12 +27,12 @@ _COLOURS = ((0.0, 1.0, 1.0, 0.6), (0.25, 1.0, 0.95, 0.2), (0.5, 1.0, 0.65, 0.1),
 
 
 def add_uncertainty(uncertainty: np.ndarray, geometry: Geometry, name: str, case: str) -> Any:
-    """The volume node of an uncertainty map, with colours, threshold and legend, owned.
+    """The volume node of an uncertainty map, with its colours and threshold, owned.
 
     Args:
         uncertainty: (k, j, i) in [0, 1].
         geometry: the image's grid.
-        name: as it stands in Slicer's lists and above the legend.
+        name: as it stands in Slicer's lists and above its legend.
         case: the case's id.
 
     Raises:
@@ -51,7 +51,6 @@ def add_uncertainty(uncertainty: np.ndarray, geometry: Geometry, name: str, case
     display.SetWindowLevelMinMax(0.0, 1.0)
     display.SetInterpolate(True)
     set_hidden_below(node, HIDDEN_BELOW)
-    _add_legend(node)
     return node
 
 
@@ -62,9 +61,18 @@ def set_hidden_below(node: Any, value: float) -> None:
     display.SetApplyThreshold(True)
 
 
-def refresh_legend(node: Any) -> None:
-    """Tell the legend that the overlay came or went: Slicer only notices when the person did it in the view's own controls."""
-    slicer.modules.colors.logic().GetColorLegendDisplayNode(node).Modified()
+def show_legend(node: Any, visible: bool) -> None:
+    """Show or take away the legend.
+
+    It is made anew each time: Slicer's legends neither appear in views that were made after them, such as another layout's, nor
+    go when a program takes their volume out of the views.
+    """
+    logic = slicer.modules.colors.logic()
+    legend = logic.GetColorLegendDisplayNode(node)
+    if legend is not None:
+        slicer.mrmlScene.RemoveNode(legend)
+    if visible:
+        _add_legend(node)
 
 
 def _colour_node(case: str) -> Any:

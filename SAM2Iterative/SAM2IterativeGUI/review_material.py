@@ -1,0 +1,150 @@
+"""What the review shows of a case, read from the project folder; nothing here knows Slicer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy import ndimage
+
+from SAM2IterativeLib.guidance.prompts import Prompt
+from SAM2IterativeLib.orientation import orientation_of, source_axes
+from SAM2IterativeLib.project import Case, Project
+from SAM2IterativeLib.review import Review
+from SAM2IterativeLib.round_files import COARSE, PROPAGATED, KeyFramePrompt, RoundFiles
+from SAM2IterativeLib.volumes import Geometry, LabelMap, Volume
+
+NOTICEABLE = 0.2
+"""Uncertainty below which a slice has no place worth a jump: every border is a little uncertain."""
+
+
+@dataclass(frozen=True)
+class Material:
+    """A case as the review shows it.
+
+    Attributes:
+        round: whose proposal it is; 0 where no round made one yet.
+        start: what the person sees to review first: their own decisions laid over the proposal.
+        proposal, coarse, propagated: label maps of the round; None where it made none.
+        uncertainty: (k, j, i) in [0, 1]; None where the round made none.
+        prompts: what SAM2 was told, in ``prompt_geometry``.
+        prompt_geometry: the case's grid with the axis along which SAM2 saw the slices first.
+    """
+
+    case: Case
+    round: int
+    image: Volume
+    start: LabelMap
+    proposal: LabelMap | None
+    coarse: LabelMap | None
+    propagated: LabelMap | None
+    uncertainty: np.ndarray | None
+    prompts: tuple[Prompt, ...]
+    prompt_geometry: Geometry
+
+
+def read_material(project: Project, case: Case, reviewer: str) -> Material:
+    """Read everything that the newest round left of a case, and what this reviewer made of it.
+
+    Raises:
+        ProjectError: a file is missing or was changed; the sentence says which and what to do.
+    """
+    review, files = Review(project), RoundFiles(project)
+    image = project.read_case_image(case)
+    found = review.proposal_round(case)
+    if found is None:
+        bare = Material(case, 0, image, _nothing(project, image.geometry), None, None, None, None, (), image.geometry)
+        return replace(bare, start=starting_map(review, bare, reviewer))
+    round, proposal = review.proposal(case)
+    propagated = files.label_map(round, case, PROPAGATED)
+    geometry, prompts = on_grid(files.prompts(round, case), image.geometry, project.values, propagated, _orientation(project))
+    coarse, doubt = files.label_map(round, case, COARSE), files.uncertainty(round, case)
+    material = Material(case, round, image, proposal, proposal, coarse, propagated, doubt, prompts, geometry)
+    return replace(material, start=starting_map(review, material, reviewer))
+
+
+def starting_map(review: Review, material: Material, reviewer: str) -> LabelMap:
+    """What this reviewer sees to review on opening a case: their decisions laid over the proposal, or over nothing."""
+    below = material.proposal or _nothing(review.project, material.image.geometry)
+    said = review.training_labels(material.case, reviewer) if reviewer else None
+    if said is None or said.rejected:
+        return below
+    merged, weights = said.over(below.array, np.ones(below.array.shape, np.float32))
+    kind = np.promote_types(below.array.dtype, said.labels.array.dtype)
+    return LabelMap(np.where(weights > 0, merged, 0).astype(kind), below.geometry)
+
+
+def uncertain_slices(uncertainty: np.ndarray) -> tuple[int, ...]:
+    """The slices (k) with noticeable uncertainty, most uncertain (by their mean) first; neighbours of equal rank in order."""
+    means = uncertainty.mean(axis=(1, 2))
+    worth = [int(k) for k in np.flatnonzero(uncertainty.max(axis=(1, 2)) >= NOTICEABLE)]
+    return tuple(sorted(worth, key=lambda k: (-float(means[k]), k)))
+
+
+def most_uncertain_place(uncertainty: np.ndarray, k: int) -> tuple[int, int, int]:
+    """The voxel (k, j, i) of slice k around which most of its doubt lies."""
+    width = max(3, max(uncertainty.shape[1:]) // 16)
+    around = ndimage.uniform_filter(uncertainty[k].astype(np.float32), width, mode="constant")
+    j, i = np.unravel_index(int(around.argmax()), around.shape)
+    return k, int(j), int(i)
+
+
+def on_grid(
+    prompts: Sequence[KeyFramePrompt], geometry: Geometry, values: Sequence[int], propagated: LabelMap | None, orientation: str
+) -> tuple[Geometry, tuple[Prompt, ...]]:
+    """Prompts given in RAS mm, in voxel indices of the case's grid turned so that SAM2's slices come first.
+
+    Args:
+        prompts: as the round's file has them.
+        geometry: the case's own grid.
+        values: the project's label values, in class order.
+        propagated: SAM2's result, in which reviewed slices stand as the person drew them.
+        orientation: the body directions of SAM2's k, j, i; "" for the case's own.
+    """
+    own = orientation_of(geometry.direction)
+    wanted = orientation or own
+    axis = source_axes(own, wanted)[0]
+    mirrored = own[axis] != wanted[0]
+    along = _with_first(geometry, axis)
+    made = []
+    for prompt in prompts:
+        k = along.slices - 1 - prompt.slice_index if mirrored else prompt.slice_index
+        mask = _slice_mask(propagated, axis, k, prompt.label, along) if prompt.reviewed else None
+        made.append(_prompt(prompt, k, along, values.index(prompt.label) + 1, mask))
+    return along, tuple(made)
+
+
+def _prompt(prompt: KeyFramePrompt, k: int, along: Geometry, class_index: int, mask: np.ndarray | None) -> Prompt:
+    corners = along.kji_of(prompt.box)[:, 1:] + 0.5  # the file has pixel edges as a grid counts them
+    box = (*corners.min(axis=0).tolist(), *corners.max(axis=0).tolist()) if len(corners) else None
+    inside, outside = (along.kji_of(points)[:, 1:].astype(np.float32) for points in (prompt.positive, prompt.negative))
+    return Prompt(k, class_index, box, inside, outside, mask=mask)
+
+
+def _slice_mask(propagated: LabelMap | None, axis: int, k: int, value: int, along: Geometry) -> np.ndarray:
+    if propagated is None:
+        return np.zeros(along.size[1:], bool)
+    return np.asarray(np.moveaxis(propagated.array, axis, 0)[k] == value)
+
+
+def _with_first(geometry: Geometry, axis: int) -> Geometry:
+    """The same grid with one of its axes (0: k) first, the others in their order."""
+    if axis == 0:
+        return geometry
+    order = [axis, *(other for other in range(3) if other != axis)]
+    columns = np.asarray(geometry.direction, dtype=float).reshape(3, 3)[:, ::-1][:, order][:, ::-1]
+    size, spacing = tuple(geometry.size[n] for n in order), tuple(geometry.spacing[n] for n in order)
+    return Geometry(size, spacing, geometry.origin, tuple(float(v) for v in columns.ravel()))  # type: ignore[arg-type]
+
+
+def _nothing(project: Project, geometry: Geometry) -> LabelMap:
+    kind = np.uint8 if max(project.values, default=0) < 256 else np.uint16
+    return LabelMap(np.zeros(geometry.size, kind), geometry)
+
+
+def _orientation(project: Project) -> str:
+    """In which orientation the project's rounds work; "" before the first round planned it."""
+    from SAM2IterativeLib.dedicated.plan import read_plan  # needs no torch
+
+    return read_plan(project.plan_path).orientation if project.plan_path.is_file() else ""

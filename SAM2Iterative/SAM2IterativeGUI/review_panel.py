@@ -1,0 +1,334 @@
+"""The tab Review: the queue, the case in the views, the decision, the correction. Here they are put together, with the keys."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import slicer
+import slicer.util
+from slicer.i18n import tr as _
+from slicer.util import VTKObservationMixin
+
+from SAM2IterativeLib.decisions import Decision
+from SAM2IterativeLib.review import Review
+
+from .guarding import guarded
+from .review_case import CaseView
+from .review_correction import Correction
+from .review_decisions import Decisions
+from .review_material import read_material
+from .review_queue import Queue
+from .session import Session
+from .shortcuts import Shortcuts
+
+
+class ReviewPanel(VTKObservationMixin):
+    """The tab Review. It works without torch and without a GPU; only "propagate my correction" needs them.
+
+    Args:
+        widget: made from ``SAM2IterativeReview.ui``.
+        session: what all panels share.
+    """
+
+    def __init__(self, widget: Any, session: Session) -> None:
+        VTKObservationMixin.__init__(self)
+        self.widget, self.session = widget, session
+        self.ui = slicer.util.childWidgetVariables(widget)
+        widget.setMRMLScene(slicer.mrmlScene)
+        self.shortcuts = Shortcuts(self._actions())
+        self._show_keys()
+        self.view = CaseView(self.ui)
+        self.queue = Queue(self.ui, session, self.open_case)
+        self.decisions = Decisions(self.ui, session, self.view)
+        self.correction = Correction(self.ui, session, self.view, self.decisions.name_accepting)
+        self._connect()
+        session.observe(self.refresh)
+        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartCloseEvent, self._scene_closes)
+        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndCloseEvent, self._scene_closed)
+        self.refresh("project")
+
+    # Coming and going
+
+    def enter(self) -> None:
+        """The tab is opened: its keys work, and it shows the present state."""
+        self.shortcuts.install()
+        self.refresh()
+
+    def exit(self) -> None:
+        """Another tab or module is opened: keys and layout are given back, what is unfinished is kept. The case stays in the views."""
+        self.shortcuts.remove()
+        self.correction.keep()
+        self.correction.end_editing()
+        self._fold_correction(True)
+        self.view.leave()
+
+    def cleanup(self) -> None:
+        """The application ends."""
+        self.exit()
+        self.correction.cleanup()
+        self.session.unobserve(self.refresh)
+        self.removeObservers()
+
+    def refresh(self, topic: str = "") -> None:
+        """Show the present state after a change; see ``Session``."""
+        if topic == "closing":
+            self.close_case()
+            return
+        if topic == "run":
+            return
+        ui, session = self.ui, self.session
+        ui.noticeLabel.text = self._notice()
+        ui.noticeLabel.setVisible(bool(ui.noticeLabel.text))
+        if ui.reviewerLine.text.strip() != session.reviewer:
+            ui.reviewerLine.text = session.reviewer
+        if topic == "settings" and self.view.material is not None and self._labels_changed():
+            self.reopen()
+        self.queue.refresh()
+        self.decisions.refresh()
+        self.correction.refresh()
+        self._show_case_title()
+
+    # Cases
+
+    def open_case(self, case: str) -> bool:
+        """Show a case in place of the one before, whose unfinished correction is kept; whether it could be shown."""
+        return guarded(lambda: self._open(case), _("The case could not be opened."))
+
+    def reopen(self) -> None:
+        """Read the open case anew, for instance because another round made a new proposal."""
+        if self.view.material is not None:
+            self.open_case(self.view.material.case.id)
+
+    def close_case(self) -> None:
+        """Take the case out of the views; its unfinished correction is kept."""
+        self.correction.leave_case()
+        self._fold_correction(True)
+        self.ui.segmentsTable.setSegmentationNode(None)
+        self.view.close()
+        self.queue.mark_open(None)
+        self.decisions.refresh()
+        self._show_case_title()
+
+    def step(self, step: int) -> None:
+        """Open the next (1) or previous (-1) case of the queue."""
+        case = self.queue.neighbour(step)
+        if case is not None:
+            self.open_case(case)
+        else:
+            slicer.util.showStatusMessage(_("This is the last case of the list.") if step > 0 else _("This is the first one."), 3000)
+
+    def _open(self, case: str) -> None:
+        project = self.session.require_project()
+        material = read_material(project, project.case(case), self.session.reviewer)
+        editing = self.correction.editing
+        self.correction.leave_case()
+        self.ui.segmentsTable.setSegmentationNode(None)
+        scene = self.view.open(project, material)
+        self.ui.segmentsTable.setSegmentationNode(scene.node("proposal"))
+        self.decisions.mark_segments()
+        self.correction.opened()
+        if editing:
+            self.correction.begin_editing()
+        self.queue.mark_open(case)
+        self.decisions.name_accepting(material.start)
+        self.decisions.select(scene.labels[0].value)
+        self.decisions.refresh()
+        self._show_case_title()
+
+    # Deciding
+
+    def accept(self, value: int | None = None) -> None:
+        """Accept the case, or one segment, as it is on the screen."""
+        self._decide(lambda: self.decisions.accept(value), _("The decision could not be saved."))
+
+    def reject(self, value: int | None = None) -> None:
+        """Reject the case, or one segment, for the reason given; without one, ask for it."""
+        if self.view.material is not None and not self.decisions.reason():
+            self.ui.reasonCombo.setFocus()
+            self.ui.statusLabel.text = _("Choose or type a reason, then reject again.")
+            return
+        self._decide(lambda: self.decisions.reject(value), _("The decision could not be saved."))
+
+    def save_slices(self) -> None:
+        """Vouch for the corrected slices only."""
+        self.correction.look()
+        change = self.correction.change
+        if change is not None and change.axis == 0:
+            self._decide(lambda: self.decisions.save_slices(change.slices), _("The decision could not be saved."))
+
+    def take_back(self) -> None:
+        """Withdraw the reviewer's newest decision."""
+        self._decide(self.decisions.take_back, _("Nothing was taken back."))
+
+    def _decide(self, action: Callable[[], Decision], failure: str) -> None:
+        """Decide, keep what remains unfinished, and say what was decided."""
+        made: list[Decision] = []
+
+        def act() -> None:
+            made.append(action())
+            self.correction.settle(made[0].whole)
+
+        if not guarded(act, failure) or not made:
+            return
+        withdrawn = action == self.decisions.take_back
+        text = _("Taken back: {case}, {kind}.") if withdrawn else _("Saved: {case}, {kind}.")
+        self.ui.statusLabel.text = text.format(case=made[0].case, kind=_(made[0].kind))
+        if not withdrawn and made[0].whole and self.ui.advanceBox.checked:
+            self.step(1)
+
+    # Correcting
+
+    def toggle_correcting(self) -> None:
+        """Open the Segment Editor on the mask, or close it."""
+        self._fold_correction(self.correction.editing)
+
+    def propagate(self) -> None:
+        """Let SAM2 carry the corrected slices to the others."""
+        guarded(self.correction.propagate, _("The correction could not be carried on."))
+
+    def _fold_correction(self, folded: bool) -> None:
+        if self.ui.correctionSection.collapsed != folded:
+            self.ui.correctionSection.collapsed = folded  # which calls ``_correction_folded``
+        elif folded:
+            self.correction.end_editing()
+
+    def _correction_folded(self, folded: bool) -> None:
+        if folded:
+            self.correction.end_editing()
+        elif self.view.material is not None:
+            guarded(self.correction.begin_editing)
+        # The Segment Editor has a list of segments of its own, and needs the room.
+        self.ui.segmentsTable.setVisible(not self.correction.editing)
+        if self.correction.editing:
+            self.ui.queueSection.collapsed = True
+
+    # Wiring
+
+    def _connect(self) -> None:
+        ui, clicked = self.ui, "clicked(bool)"
+        for button, action in (
+            (ui.previousCaseButton, lambda: self.step(-1)),
+            (ui.nextCaseButton, lambda: self.step(1)),
+            (ui.acceptButton, self.accept),
+            (ui.rejectButton, self.reject),
+            (ui.acceptSegmentButton, lambda: self.accept(self.decisions.selected_value())),
+            (ui.rejectSegmentButton, lambda: self.reject(self.decisions.selected_value())),
+            (ui.lockButton, self._toggle_lock),
+            (ui.takeBackButton, self.take_back),
+            (ui.continueDraftButton, lambda: guarded(self.correction.continue_draft, _("The correction could not be continued."))),
+            (ui.discardDraftButton, lambda: guarded(self.correction.discard_draft)),
+            (ui.propagateButton, self.propagate),
+            (ui.undoButton, self.correction.undo),
+            (ui.saveSlicesButton, self.save_slices),
+        ):
+            button.connect(clicked, lambda _checked=False, action=action: action())
+        ui.correctionSection.connect("contentsCollapsed(bool)", self._correction_folded)
+        ui.reviewerLine.connect("editingFinished()", self._reviewer_typed)
+
+    def _actions(self) -> dict[str, Callable[[], object]]:
+        def toggles(name: str) -> Callable[[], object]:
+            return lambda: self.view.toggle(name)
+
+        return {
+            **{name: toggles(name) for name in ("coarse", "propagated", "proposal", "uncertainty", "prompts", "outlines", "compare")},
+            "next_uncertain": lambda: self.view.jump(1),
+            "previous_uncertain": lambda: self.view.jump(-1),
+            "accept": lambda: self._press(self.ui.acceptButton),
+            "reject": lambda: self._press(self.ui.rejectButton),
+            "correct": self.toggle_correcting,
+            "propagate": lambda: self._press(self.ui.propagateButton),
+            "lock": lambda: self._press(self.ui.lockButton),
+            "next_case": lambda: self.step(1),
+            "previous_case": lambda: self.step(-1),
+            "take_back": lambda: self._press(self.ui.takeBackButton),
+            "legend": self._toggle_legend,
+        }
+
+    def _show_keys(self) -> None:
+        """Write each key on its button, and all of them into the legend."""
+        ui = self.ui
+        for name, action in (
+            *((f"{name}Button", name) for name in ("coarse", "propagated", "proposal", "uncertainty", "prompts", "outlines", "compare")),
+            ("nextUncertainButton", "next_uncertain"),
+            ("previousUncertainButton", "previous_uncertain"),
+            ("previousCaseButton", "previous_case"),
+            ("nextCaseButton", "next_case"),
+            ("acceptButton", "accept"),
+            ("rejectButton", "reject"),
+            ("lockButton", "lock"),
+            ("takeBackButton", "take_back"),
+            ("propagateButton", "propagate"),
+        ):
+            button = getattr(ui, name)
+            button.text = self.shortcuts.tip(action, button.text)
+        ui.legendLabel.text = self.shortcuts.legend()
+
+    def _press(self, button: Any) -> None:
+        """What a key does that stands for a button: click it, or say why it cannot be clicked."""
+        if button.enabled:
+            button.click()
+        else:
+            slicer.util.showStatusMessage(_why(button), 4000)
+            self.ui.statusLabel.text = _why(button)
+
+    def _toggle_lock(self) -> None:
+        guarded(self.decisions.toggle_lock, _("The segment could not be locked."))
+
+    def _toggle_legend(self) -> None:
+        self.ui.legendSection.collapsed = not self.ui.legendSection.collapsed
+
+    def _reviewer_typed(self) -> None:
+        before = self.session.reviewer
+        self.correction.keep()  # what is unfinished is theirs who drew it
+        self.session.reviewer = self.ui.reviewerLine.text
+        if self.session.reviewer != before and self.view.material is not None:
+            self.reopen()  # each reviewer sees their own decisions and drafts
+
+    # Showing
+
+    def _notice(self) -> str:
+        session = self.session
+        if session.project is None:
+            return _("Open a project first, in the tab Project.")
+        if session.read_only:
+            return (session.notice or _("The project is open for reading only.")) + " " + _("You can look, but not decide.")
+        return session.notice
+
+    def _labels_changed(self) -> bool:
+        scene, project = self.view.scene, self.session.project
+        return scene is not None and project is not None and scene.labels != project.settings.labels
+
+    def _show_case_title(self) -> None:
+        material, project = self.view.material, self.session.project
+        if material is None or project is None:
+            self.ui.caseLabel.text = _("No case is open. Click one in the queue, or press N.")
+            return
+        title = f"<b>{material.case.id}</b>"
+        newest = Review(project).proposal_round(material.case) or 0
+        if material.round == 0:
+            title += " – " + _("no round has proposed labels for it yet: draw them yourself, or run a round first.")
+        else:
+            title += " – " + _("proposal of round {round}").format(round=material.round)
+        if newest > material.round:
+            title += ". " + _("Round {round} has made a newer one: click the case again to see it.").format(round=newest)
+        self.ui.caseLabel.text = title
+
+    # Slicer's scene
+
+    def _scene_closes(self, _caller: Any, _event: Any) -> None:
+        self.correction.leave_case()
+        self._fold_correction(True)
+        self.ui.segmentsTable.setSegmentationNode(None)
+        self.view.forget()
+
+    def _scene_closed(self, _caller: Any, _event: Any) -> None:
+        self.queue.mark_open(None)
+        self.decisions.refresh()
+        self.correction.refresh()
+        self._show_case_title()
+
+
+def _why(button: Any) -> str:
+    """The reason in a disabled button's tooltip, which ``Explained`` put first."""
+    return str(button.toolTip).partition("</p>")[0].replace("<p>", "")
