@@ -107,25 +107,36 @@ class Corrector:
         guidance = _guidance(labels, origins, correction)
         entries = [entry for entry in support if entry.class_index in origins]
         answer = self._propagator.propagate(self._features.get(view, window), guidance, entries).logits
-        result = self._decided(labels, answer, origins, correction, window)
+        result = self._decided(labels, before, answer, origins, correction, window)
         changed = tuple(int(z) for z in np.flatnonzero((result != labels).any(axis=(1, 2))))
         return Carried(np.ascontiguousarray(np.moveaxis(result, 0, correction.axis)), changed)
 
     def _decided(
-        self, labels: NDArray[np.uint8], answer: np.ndarray, origins: Origins, correction: Correction, window: Window
+        self,
+        labels: NDArray[np.uint8],
+        before: NDArray[np.uint8] | None,
+        answer: np.ndarray,
+        origins: Origins,
+        correction: Correction,
+        window: Window,
     ) -> NDArray[np.uint8]:
         """The new labels; outside the window SAM2 saw nothing, and nothing changes."""
-        seen = (
-            slice(None),
-            slice(max(0, window.top), window.top + window.height),
-            slice(max(0, window.left), window.left + window.width),
-        )
+        rows = slice(max(0, window.top), window.top + window.height)
+        seen = (slice(None), rows, slice(max(0, window.left), window.left + window.width))
         present, others = labels[seen], np.setdiff1d(np.arange(len(labels)), correction.slices)
         logits = [np.zeros(present.shape, np.float32)]
         for c in origins:
             mask = present == c
-            voice = carried_logits(answer[c - 1][seen], mask, correction.slices, decay=self.decay, present_speaks=bool(mask[others].any()))
-            logits.append(voice)
+            logits.append(
+                carried_logits(
+                    answer[c - 1][seen],
+                    mask,
+                    correction.slices,
+                    decay=self.decay,
+                    before=None if before is None else before[seen] == c,
+                    present_speaks=bool(mask[others].any()),
+                )
+            )
         carried = np.array([0, *origins], np.uint8)[np.argmax(logits, axis=0)]
         reached = np.zeros((max(origins), len(labels)), dtype=bool)
         for c, starts in origins.items():

@@ -15,7 +15,7 @@ from slicer.i18n import tr as _
 from slicer.util import VTKObservationMixin
 
 from SAM2IterativeLib.drafts import Draft, Drafts
-from SAM2IterativeLib.errors import ProjectError
+from SAM2IterativeLib.errors import ProjectError, SAM2IterativeError
 from SAM2IterativeLib.messages import CorrectionPropagated, Message, Refused, RunFailed, RunFinished, WorkerEnded
 from SAM2IterativeLib.project import Case
 from SAM2IterativeLib.review import Review
@@ -62,6 +62,8 @@ class Correction(VTKObservationMixin):
         self._offered: Draft | None = None
         self._sent: _Sent | None = None
         self._change: Change | None = None
+        self._problem = ""
+        self._told = ""
         self._slice: int | None = None
         self._editing = False
         self._explained = Explained(ui.correctionLabel, ui.propagateButton, ui.undoButton, ui.saveSlicesButton)
@@ -148,6 +150,7 @@ class Correction(VTKObservationMixin):
         editor.removeViewObservations()
         editor.setSegmentationNode(None)
         editor.setSourceVolumeNode(None)
+        _editor_node().SetSelectedSegmentID("")  # another case's segment bears the same name
         if self._view.scene is not None:
             self._view.scene.keep_own_history()
         self.refresh()
@@ -155,8 +158,7 @@ class Correction(VTKObservationMixin):
     def undo(self) -> None:
         """Take the last stroke or result back."""
         if self._view.scene is not None:
-            self._view.scene.undo()
-            self._view.refresh_surfaces()
+            self._view.scene.undo()  # surfaces, too, are as they were; making them anew would count as a change that cannot be undone
             self.look()
 
     # What was changed
@@ -172,11 +174,15 @@ class Correction(VTKObservationMixin):
         scene = self._view.scene
         if scene is None or scene.case is None or self._baseline is None:
             return
-        if scene.locked() and scene.restore_locked():
-            slicer.util.showStatusMessage(_("Locked segments were left as they are."), 4000)
-        shown = scene.proposal()
-        self._change = self._baseline.change(shown)
-        self._looked(shown)
+        try:
+            if scene.locked() and scene.restore_locked():
+                slicer.util.showStatusMessage(_("Locked segments were left as they are."), 4000)
+            shown = scene.proposal()
+        except SAM2IterativeError as error:  # a segment of the person's own, or none left; saving says so as well
+            self._change, self._problem = None, error.sentence
+        else:
+            self._change, self._problem = self._baseline.change(shown), ""
+            self._looked(shown)
         self.refresh()
 
     def refresh(self) -> None:
@@ -203,7 +209,7 @@ class Correction(VTKObservationMixin):
     def _changes_text(self) -> str:
         scene = self._view.scene
         if self._change is None or scene is None:
-            return ""
+            return self._problem
         names = ", ".join(label.name for label in scene.labels if label.value in self._change.values)
         numbers = [str(k + 1) for k in self._change.slices]
         shown = ", ".join(numbers[:8]) + (_(" and {count} more").format(count=len(numbers) - 8) if len(numbers) > 8 else "")
@@ -290,8 +296,16 @@ class Correction(VTKObservationMixin):
         self._saved = shown.array
 
     def keep(self) -> None:
-        """Save the draft, and tell a person if it cannot be saved."""
-        guarded(self.save_draft, _("The unfinished correction could not be kept."))
+        """Save the draft. A person is told once if it cannot be saved; every stroke tries again."""
+        self._save.stop()
+        try:
+            self.save_draft()
+        except SAM2IterativeError as error:
+            if error.sentence != self._told:
+                slicer.util.errorDisplay(_("The unfinished correction could not be kept.") + "\n\n" + error.sentence)
+            self._told = error.sentence
+        else:
+            self._told = ""
 
     def settle(self, whole: bool) -> None:
         """Something was decided, or taken back: what is unfinished now is what opening the case again would not show."""

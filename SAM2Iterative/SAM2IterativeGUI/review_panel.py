@@ -18,7 +18,7 @@ from .review_case import CaseView
 from .review_correction import Correction
 from .review_decisions import Decisions
 from .review_material import read_material
-from .review_queue import Queue
+from .review_queue import Queue, status_text
 from .session import Session
 from .shortcuts import Shortcuts
 
@@ -111,12 +111,12 @@ class ReviewPanel(VTKObservationMixin):
         self._show_case_title()
 
     def step(self, step: int) -> None:
-        """Open the next (1) or previous (-1) case of the queue."""
-        case = self.queue.neighbour(step)
+        """Open the next case of the queue (1), or the one that was open before (-1)."""
+        case = self.queue.next if step > 0 else self.queue.previous
         if case is not None:
             self.open_case(case)
         else:
-            slicer.util.showStatusMessage(_("This is the last case of the list.") if step > 0 else _("This is the first one."), 3000)
+            self._say(_("There is no further case in the list.") if step > 0 else _("There is no case before this one."))
 
     def _open(self, case: str) -> None:
         project = self.session.require_project()
@@ -146,7 +146,7 @@ class ReviewPanel(VTKObservationMixin):
         """Reject the case, or one segment, for the reason given; without one, ask for it."""
         if self.view.material is not None and not self.decisions.reason():
             self.ui.reasonCombo.setFocus()
-            self.ui.statusLabel.text = _("Choose or type a reason, then reject again.")
+            self._say(_("Choose or type a reason, then reject again."))
             return
         self._decide(lambda: self.decisions.reject(value), _("The decision could not be saved."))
 
@@ -173,7 +173,7 @@ class ReviewPanel(VTKObservationMixin):
             return
         withdrawn = action == self.decisions.take_back
         text = _("Taken back: {case}, {kind}.") if withdrawn else _("Saved: {case}, {kind}.")
-        self.ui.statusLabel.text = text.format(case=made[0].case, kind=_(made[0].kind))
+        self._say(text.format(case=made[0].case, kind=status_text(made[0].kind)))
         if not withdrawn and made[0].whole and self.ui.advanceBox.checked:
             self.step(1)
 
@@ -269,8 +269,7 @@ class ReviewPanel(VTKObservationMixin):
         if button.enabled:
             button.click()
         else:
-            slicer.util.showStatusMessage(_why(button), 4000)
-            self.ui.statusLabel.text = _why(button)
+            self._say(_why(button))
 
     def _toggle_lock(self) -> None:
         guarded(self.decisions.toggle_lock, _("The segment could not be locked."))
@@ -286,6 +285,10 @@ class ReviewPanel(VTKObservationMixin):
             self.reopen()  # each reviewer sees their own decisions and drafts
 
     # Showing
+
+    def _say(self, text: str) -> None:
+        self.ui.statusLabel.text = text
+        slicer.util.showStatusMessage(text, 5000)
 
     def _notice(self) -> str:
         session = self.session

@@ -11,6 +11,7 @@ from slicer.i18n import tr as _
 from SAM2IterativeLib.drafts import Drafts
 from SAM2IterativeLib.review import QueueEntry, Review
 
+from .explaining import Explained
 from .session import Session
 
 _ORDER, _FILTER = "SAM2Iterative/reviewOrder", "SAM2Iterative/reviewFilter"
@@ -31,6 +32,8 @@ class Queue:
         self._shown: tuple[str, ...] = ()
         self._current: str | None = None
         self._place = 0
+        self._before: list[str] = []
+        self._explained = Explained(ui.endLabel, ui.nextCaseButton, ui.previousCaseButton)
         _fill(ui.orderCombo, _orders(), _ORDER)
         _fill(ui.filterCombo, _filters(), _FILTER)
         ui.orderCombo.connect("activated(int)", self._choice_made)
@@ -48,15 +51,30 @@ class Queue:
         """The ids in the order of the list; the open case stays in it until another one is opened, though it is decided."""
         return self._shown
 
-    def neighbour(self, step: int) -> str | None:
-        """The case before (-1) or after (1) the open one; the first one where none is open; None at the list's end."""
+    @property
+    def next(self) -> str | None:
+        """The case after the open one; the first one where none is open; None at the list's end."""
         if self._current not in self._shown:
             return self._shown[0] if self._shown else None
-        place = self._shown.index(self._current) + step
-        return self._shown[place] if 0 <= place < len(self._shown) else None
+        place = self._shown.index(self._current) + 1
+        return self._shown[place] if place < len(self._shown) else None
+
+    @property
+    def previous(self) -> str | None:
+        """The case that was open before this one, decided or not; where there was none, the one before it in the list."""
+        if self._before:
+            return self._before[-1]
+        place = self._shown.index(self._current) - 1 if self._current in self._shown else -1
+        return self._shown[place] if place >= 0 else None
 
     def mark_open(self, case: str | None) -> None:
         """Say which case is open, so that its row is marked."""
+        if case is None:
+            self._before.clear()
+        elif self._before and case == self._before[-1]:
+            self._before.pop()
+        elif self._current not in (None, case):
+            self._before.append(str(self._current))
         self._current = case
         self.refresh()
 
@@ -77,8 +95,13 @@ class Queue:
         if self._current in self._shown:
             table.selectRow(self._place)
         self._ui.remainingLabel.text = self._progress()
-        for button, step in ((self._ui.previousCaseButton, -1), (self._ui.nextCaseButton, 1)):
-            button.enabled = self.neighbour(step) is not None
+        no_case = _("There is no case to open.")
+        self._explained.set(
+            {
+                self._ui.nextCaseButton: "" if self.next else (_("This is the last case of the list.") if self._shown else no_case),
+                self._ui.previousCaseButton: "" if self.previous else (_("This is the first case.") if self._shown else no_case),
+            }
+        )
 
     def _entries(self) -> list[QueueEntry]:
         review, order, wanted = Review(self._session.require_project()), self._ui.orderCombo.currentData, self._ui.filterCombo.currentData

@@ -56,8 +56,9 @@ class RunState:
         if self.target is not None:
             now = 0 if self.finished is None else self.finished + 1
             if not self.steps:
-                return _("Waiting before round {now} of {target}. 'Continue' goes on there.").format(now=now, target=self.target)
-            text = _("Waiting in round {now} of {target}: {steps} steps of it are done. 'Continue' goes on there.")
+                place = _("the first training") if now == 0 else _("round {now}").format(now=now)
+                return _("Waiting before {place}, {target} rounds in all. 'Continue' goes on there.").format(place=place, target=self.target)
+            text = _("Waiting in round {now} of {target}, of which {steps} steps are done. 'Continue' goes on there.")
             return text.format(now=now, target=self.target, steps=self.steps)
         if self.finished is None:
             return _("No round was done yet.")

@@ -124,6 +124,8 @@ def pretrain(
     output: Annotated[Path | None, typer.Option("--output", help="Where to write the finished weights (.safetensors).")] = None,
     minutes: Annotated[float, typer.Option("--minutes", help="Training time over all sessions.")] = 120.0,
     seed: Annotated[int, typer.Option("--seed")] = 0,
+    start: Annotated[Path | None, typer.Option("--start", help="Finished compact weights to begin with.")] = None,
+    learning_rate: Annotated[float, typer.Option("--learning-rate", help="The largest learning rate.")] = 8e-4,
     device: _Device = "auto",
 ) -> None:
     """Make compact SAM2 weights from generated volumes. Ctrl-C keeps what is done; the same command continues."""
@@ -134,8 +136,10 @@ def pretrain(
     if output is not None and output.suffix != ".safetensors":
         raise SettingsError(f"'{output.name}' must end in .safetensors.", where="--output")
     with stop_on_interrupt() as stop_asked:
-        plan = PretrainingPlan(minutes=minutes, seed=seed)
-        run_session(plan, checkpoint, choose_device(device), output, lambda text: console.print(text, highlight=False), stop_asked)
+        begun = 0.6 if start else 0.0  # the easy part of the curriculum is for random weights
+        plan = PretrainingPlan(minutes=minutes, seed=seed, learning_rate=learning_rate, curriculum_from=begun)
+        chosen = choose_device(device)
+        run_session(plan, checkpoint, chosen, output, lambda text: console.print(text, highlight=False), stop_asked, start)
 
 
 def demo(

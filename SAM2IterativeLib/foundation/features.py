@@ -109,8 +109,8 @@ class VolumeFeatures:
         return self.features.select(chosen).in_float()
 
     def descriptors(self) -> torch.Tensor:
-        """(k, C) unit vectors: the mean of each slice's coarsest features (GAP F_z in method (f))."""
-        return F.normalize(self.features.levels[-1].float().mean((2, 3)), dim=-1)
+        """(k, C) unit vectors on the CPU: the mean of each slice's coarsest features (GAP F_z in method (f))."""
+        return F.normalize(self.features.levels[-1].float().mean((2, 3)), dim=-1).cpu()
 
 
 def prepare_images(array: np.ndarray, window: Window, foundation: Foundation) -> torch.Tensor:

@@ -41,7 +41,7 @@ class Entry:
         class_index: 1..C; source: see ``Source``; case: where it comes from.
         slice_index: its slice in that case; position: that slice as a share of the axial extent, about 0..1.
         classes: the classes on the slice (sigma in method (f)).
-        descriptor: unit vector of the slice's features.
+        descriptor: unit vector of the slice's features, on the CPU.
         quality: predicted IoU; present: whether the object is on the slice.
         content: what SAM2 remembers.
     """
@@ -135,14 +135,18 @@ def ranked_support(query: Query, entries: Sequence[Entry], settings: MemorySetti
 
     In mode G1+G2 entries whose slice shows the query's classes come before all others; in G1 the classes are not looked at.
     """
+    if not entries:
+        return []
     grouped = settings.mode == "G1+G2" and query.classes is not None
+    likeness = (torch.stack([entry.descriptor for entry in entries]) @ query.descriptor).tolist()
 
-    def rank(entry: Entry) -> tuple[bool, float]:
-        alike = entry.classes == query.classes
-        score = float(entry.descriptor @ query.descriptor) - POSITION_WEIGHT * abs(entry.position - query.position)
-        return (grouped and alike, score + SAME_CLASSES_BONUS * (grouped and alike))
+    def rank(index: int) -> tuple[bool, float]:
+        alike = grouped and entries[index].classes == query.classes
+        score = likeness[index] - POSITION_WEIGHT * abs(entries[index].position - query.position)
+        return alike, score + SAME_CLASSES_BONUS * alike
 
-    return sorted(entries, key=rank, reverse=True)[: settings.support]
+    order = sorted(range(len(entries)), key=rank, reverse=True)
+    return [entries[index] for index in order[: settings.support]]
 
 
 def _nearest_keys(query: Query, keys: Sequence[Entry], count: int) -> list[Entry]:

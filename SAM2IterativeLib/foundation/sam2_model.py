@@ -176,6 +176,9 @@ IMAGE_SIZES = {"medsam2": 512}
 def build_official(name: str, image_size: int | None = None) -> SAM2Base:
     """An official architecture with random weights, from the package's own configuration file.
 
+    With what ``sam2.build_sam.build_sam2_video_predictor`` sets beyond the file: an unstable single mask gives way to the best of
+    three, and masks of prompted frames enter memory binarised.
+
     Args:
         name: a key of ``OFFICIAL_CONFIGURATIONS``.
         image_size: side in pixels where it differs from the configuration (a multiple of 32); small ones serve tests.
@@ -190,6 +193,12 @@ def build_official(name: str, image_size: int | None = None) -> SAM2Base:
         raise WeightsError(f"unknown architecture '{name}'.", cure=f"Known are: {', '.join(OFFICIAL_CONFIGURATIONS)}.")
     file = Path(sam2.__file__).parent / "configs" / OFFICIAL_CONFIGURATIONS[name]
     configuration = OmegaConf.load(file).model
+    configuration.binarize_mask_from_pts_for_mem_enc = True
+    configuration.sam_mask_decoder_extra_args = {
+        "dynamic_multimask_via_stability": True,
+        "dynamic_multimask_stability_delta": 0.05,
+        "dynamic_multimask_stability_thresh": 0.98,
+    }
     size = image_size or IMAGE_SIZES.get(name)
     if size is not None:
         configuration.image_size = size

@@ -1,12 +1,14 @@
 """How a correction of a few slices is carried to the others, voxel by voxel: three voices are added up as logits.
 
 SAM2 follows the corrected masks through the volume. The corrected masks speak for their neighbourhood themselves, interpolated between
-slices by signed distance (Raya and Udupa, IEEE TMI 1990). The present labels speak the louder the further a corrected slice is away. The
-result replaces the present labels outward from a corrected slice until both agree; what lies beyond was not meant.
+slices by signed distance (Raya and Udupa, IEEE TMI 1990). The present labels speak the louder the further away the correction is: in
+slices, and in pixels from what the person changed there, since what was left as it was is confirmed. The result replaces the present
+labels outward from a corrected slice until both agree; what lies beyond was not meant.
 
-Measured with simulated network errors on 6 hippocampi, 2 left atria and 4 phantoms, one or three of the worst slices corrected, mean Dice
-of the other slices: present labels 0.64, SAM2 alone 0.37 (a half trained compact model), SAM2 and masks 0.48, all three 0.73. Within three
-slices of a corrected one: 0.61, 0.65, 0.73 and 0.76. The constants lie on a plateau.
+Measured on 6 hippocampi, 2 left atria and 4 phantoms with a half trained compact model; one or three of the worst slices were corrected.
+Mean Dice of all other slices, before and after: a spoilt slab 0.57 and 0.75, errors everywhere 0.71 and 0.76, all shifted 0.80 and 0.83, a
+leak over nine slices 0.96 and 0.98; within three slices of a corrected one 0.50 and 0.76, 0.71 and 0.78, 0.81 and 0.85, 0.96 and 0.98.
+SAM2's masks taken as they are gave 0.37 instead of 0.57 to 0.75 and 0.38 instead of 0.71 to 0.76. The constants lie on a plateau.
 """
 
 from __future__ import annotations
@@ -25,13 +27,23 @@ SHAPE_WEIGHT, SHAPE_LIMIT, SHAPE_DECAY = 2.0, 4.0, 3.0
 """Logits per pixel of depth in the corrected masks, pixels at which that ends, and slices over which it falls to 1/e."""
 TRUST_WEIGHT, TRUST_LIMIT = 4.0, 2.0
 """The same for the present labels, whose voice grows from 0 on a corrected slice to this far away."""
+CHANGED_DECAY = 3.0
+"""Pixels from what the person changed, over which the doubt in the present labels falls to 1/e."""
 SETTLED_DICE, SETTLED_SLICES = 0.7, 2
 """A correction ends where its result agrees this well with the present labels on so many slices in a row."""
 _NOWHERE = -20.0
 """Depth of every pixel in an empty mask."""
 
 
-def carried_logits(answer: VoxelMap, present: Mask, corrected: Sequence[int], *, decay: float, present_speaks: bool = True) -> VoxelMap:
+def carried_logits(
+    answer: VoxelMap,
+    present: Mask,
+    corrected: Sequence[int],
+    *,
+    decay: float,
+    before: Mask | None = None,
+    present_speaks: bool = True,
+) -> VoxelMap:
     """One class's logits against background, (k, j, i).
 
     Args:
@@ -39,16 +51,25 @@ def carried_logits(answer: VoxelMap, present: Mask, corrected: Sequence[int], *,
         present: the class in the present labels, corrected slices included, (k, j, i).
         corrected: the slices that are exactly right.
         decay: slices over which the present labels win their voice.
+        before: the class before the correction, (k, j, i); None: unknown, then the correction may have changed any pixel.
         present_speaks: False where the class was never labelled on the other slices: its absence there is no evidence.
     """
     distance = slice_distance(len(present), corrected)[:, None, None]
-    logits = np.clip(answer, -ANSWER_LIMIT, ANSWER_LIMIT)
     shape = interpolated_depth(present, corrected)
+    logits = np.clip(answer, -ANSWER_LIMIT, ANSWER_LIMIT)
     logits = logits + SHAPE_WEIGHT * np.exp(-distance / SHAPE_DECAY) * np.clip(shape, -SHAPE_LIMIT, SHAPE_LIMIT)
     if present_speaks:
         depth = np.stack([signed_depth(plane, TRUST_LIMIT) for plane in present])
-        logits += TRUST_WEIGHT * (1 - np.exp(-distance / decay)) * np.clip(depth, -TRUST_LIMIT, TRUST_LIMIT)
+        aside = changed_distance(before, present, corrected) if before is not None else 0.0
+        logits += TRUST_WEIGHT * (1 - np.exp(-distance / decay - aside / CHANGED_DECAY)) * depth
     return logits.astype(np.float32)
+
+
+def changed_distance(before: Mask, present: Mask, corrected: Sequence[int]) -> VoxelMap:
+    """Pixels (k, j, i) to what was changed on the nearest corrected slice; large where nothing was changed there."""
+    far = 8 * CHANGED_DECAY
+    changed = {z: np.maximum(0, -signed_depth(before[z] != present[z], far)) for z in corrected}
+    return np.stack([changed[min(changed, key=lambda q: abs(q - z))] for z in range(len(present))])
 
 
 def slice_distance(slices: int, corrected: Sequence[int]) -> NDArray[np.float64]:

@@ -24,13 +24,15 @@ def run_session(
     output: Path | None,
     say: Callable[[str], None],
     stop_asked: Callable[[], bool],
+    start: Path | None = None,
 ) -> None:
     """Train until done or stopped; where ``output`` is given, write the averaged weights so far and their scores.
 
     Args:
         say: receives a line of text now and then.
+        start: see ``Pretraining``.
     """
-    training = Pretraining(plan, checkpoint, device)
+    training = Pretraining(plan, checkpoint, device, start=start)
     say(f"{'Continuing' if training.progress.step else 'Beginning'} at step {training.progress.step}. {device.sentence}")
     recent: list[float] = []
 

@@ -11,16 +11,21 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from ..device import Device
-from ..errors import WeightsError
+from ..errors import ResourceError, WeightsError
 from ..files import atomic_write
 from ..foundation.arithmetic import fast_arithmetic
+from ..foundation.checkpoints import load_foundation
 from ..foundation.sam2_model import CompactArchitecture, SAM2Base, build_compact
 from .exercise_run import exercise_loss
 from .tasks import Clip, Exercise, make_clip, sample_exercise
+
+
+REFUSED_IN_A_ROW = 50
+"""Steps without a finite gradient after which a training gives up."""
 
 
 @dataclass(frozen=True)
@@ -29,11 +34,13 @@ class PretrainingPlan:
 
     Attributes:
         minutes: training time over all sessions; the curriculum and the learning rate follow the share that has passed.
-        steps: an upper bound on the steps as well, for tests and for exact repetition (0: none).
+        steps: an upper bound on the steps as well (0: none). A training that reaches it long before its time is over repeats itself
+            exactly on the same device, however often it was interrupted.
         learning_rate: peak; rises over 2 % of the time, falls linearly to a fiftieth over the last 40 %.
         average: decay of the moving average of the weights, which is what is kept.
         checkpoint_minutes: a checkpoint is written this often.
         score_from: share of the time from which the object score is trained.
+        curriculum_from: where in the curriculum to begin (0..1), for training that starts from finished weights.
     """
 
     minutes: float = 120.0
@@ -44,6 +51,11 @@ class PretrainingPlan:
     average: float = 0.998
     checkpoint_minutes: float = 5.0
     score_from: float = 0.04
+    curriculum_from: float = 0.0
+
+    def curriculum(self, share: float) -> float:
+        """The place in the curriculum after ``share`` of the time."""
+        return self.curriculum_from + (1 - self.curriculum_from) * share
 
 
 @dataclass
@@ -66,10 +78,14 @@ class Pretraining:
 
     Args:
         checkpoint: file to continue from and to write to.
+        start: finished compact weights to begin with, where there is no checkpoint yet; None: random weights.
+
+    Raises:
+        WeightsError: the checkpoint is damaged, or of another architecture.
     """
 
     def __init__(
-        self, plan: PretrainingPlan, checkpoint: Path, device: Device, architecture: CompactArchitecture | None = None
+        self, plan: PretrainingPlan, checkpoint: Path, device: Device, architecture: CompactArchitecture | None = None, start: Path | None = None
     ) -> None:
         torch.manual_seed(plan.seed)
         self.plan = plan
@@ -77,6 +93,8 @@ class Pretraining:
         self.device = device
         self.architecture = architecture or CompactArchitecture()
         self.model = build_compact(self.architecture).to(device.torch)
+        if start is not None and not checkpoint.exists():
+            self.model.load_state_dict(load_foundation(str(start), device).model.state_dict())
         self.average = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
         self.optimiser = torch.optim.AdamW(
             self.model.parameters(), lr=plan.learning_rate, betas=(0.9, 0.98), weight_decay=plan.weight_decay
@@ -84,6 +102,7 @@ class Pretraining:
         self.progress = Progress()
         self._generator_thread = ThreadPoolExecutor(1)
         self._upcoming: Future[tuple[Exercise, Clip, torch.Generator]] | None = None
+        self._refused = 0
         if checkpoint.exists():
             self._load()
 
@@ -104,9 +123,12 @@ class Pretraining:
     @property
     def share(self) -> float:
         """The share of the plan that is done, 0..1."""
+        return self._share_at(self.progress.step)
+
+    def _share_at(self, step: int) -> float:
         share = self.progress.seconds / (60 * self.plan.minutes)
         if self.plan.steps:
-            share = max(share, self.progress.step / self.plan.steps)
+            share = max(share, step / self.plan.steps)
         return min(1.0, share)
 
     @property
@@ -117,23 +139,35 @@ class Pretraining:
     def step(self) -> float:
         """One exercise, one update; returns the loss."""
         began = time.monotonic()
-        prepared = self._upcoming or self._generator_thread.submit(self._prepared, self.progress.step, self.share)
+        step = self.progress.step
+        prepared = self._upcoming or self._generator_thread.submit(self._prepared, step, self.share)
         exercise, clip, generator = prepared.result()
-        self._upcoming = self._generator_thread.submit(self._prepared, self.progress.step + 1, self.share)
+        self._upcoming = self._generator_thread.submit(self._prepared, step + 1, self._share_at(step + 1))
         for group in self.optimiser.param_groups:
             group["lr"] = learning_rate(self.plan, self.share)
         self.model.train()
         with fast_arithmetic(self.device):
-            loss = exercise_loss(self.model, exercise, clip, generator, train_score=self.share >= self.plan.score_from)
+            loss = exercise_loss(self.model, exercise, clip, generator, train_score=self.plan.curriculum(self.share) >= self.plan.score_from)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         if math.isfinite(float(norm)):
             self.optimiser.step()
             self._update_average()
+        self._count_refused(math.isfinite(float(norm)))
         self.progress.step += 1
         self.progress.seconds += time.monotonic() - began
         return float(loss.detach())
+
+    def _count_refused(self, finite: bool) -> None:
+        """A step whose gradient is not finite changes nothing; when no other comes, the training is lost."""
+        self._refused = 0 if finite else self._refused + 1
+        if self._refused == REFUSED_IN_A_ROW:
+            raise ResourceError(
+                f"the gradient was not finite {REFUSED_IN_A_ROW} times in a row; the checkpoint from before is untouched.",
+                where=self.checkpoint,
+                cure="Continue on another device, or begin anew with a lower learning rate.",
+            )
 
     def _prepared(self, step: int, share: float) -> tuple[Exercise, Clip, torch.Generator]:
         """The exercise of a step; made in a second thread while the step before is computed.
@@ -141,7 +175,7 @@ class Pretraining:
         A fresh generator per step: a resumed run sees the exercises that it would have seen.
         """
         generator = torch.Generator(self.device.torch).manual_seed(self.plan.seed * 1_000_003 + step)
-        exercise = sample_exercise(generator, share)
+        exercise = sample_exercise(generator, self.plan.curriculum(share))
         with torch.no_grad():
             return exercise, make_clip(exercise, generator), generator
 
@@ -166,9 +200,14 @@ class Pretraining:
                 yield f"optimiser.{index}.{name}", value.contiguous()
 
     def _load(self) -> None:
-        with safe_open(self.checkpoint, framework="pt", device=self.device.name) as file:
-            notes = json.loads((file.metadata() or {}).get("pretraining", "{}"))
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+        try:
+            with safe_open(self.checkpoint, framework="pt", device=self.device.name) as file:
+                notes = json.loads((file.metadata() or {}).get("pretraining", "{}"))
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+        except SafetensorError as error:
+            raise WeightsError(
+                "is no checkpoint of a training, or damaged.", where=self.checkpoint, cure="Remove it to begin anew, or choose another one."
+            ) from error
         if notes.get("architecture") != json.loads(json.dumps(asdict(self.architecture))):
             raise WeightsError(
                 "holds a training of another architecture.", where=self.checkpoint, cure="Choose another checkpoint file."

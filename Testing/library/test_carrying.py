@@ -7,12 +7,15 @@ import pytest
 
 from SAM2IterativeLib.guidance.carrying import (
     ANSWER_LIMIT,
+    SETTLED_DICE,
     SHAPE_LIMIT,
     TRUST_LIMIT,
     carried_logits,
+    changed_distance,
     interpolated_depth,
     merged,
     reached_slices,
+    settled_dice,
     signed_depth,
     slice_distance,
 )
@@ -68,6 +71,38 @@ def test_a_sure_answer_wins_near_and_the_present_labels_win_far_away() -> None:
     carried = carried_logits(answer, present, (0,), decay=5.0) > 0
     assert np.array_equal(carried[1], disk(8)), "the corrected mask and SAM2 agree against the present labels"
     assert (carried[20] & ~disk(8)).sum() > 0.5 * (disk(14) & ~disk(8)).sum(), "both are silent or outvoted so far away"
+
+
+def test_what_the_person_left_as_it_was_is_confirmed() -> None:
+    """A leak on the right was cut on slice 0: the next slice's leak goes, but its left border, which SAM2 sees elsewhere, stays."""
+    good = stack(*[12] * 5)
+    before = good.copy()
+    before[:, 20:28, 34:44] = True
+    present = before.copy()
+    present[0] = good[0]
+    answer = np.where(good & ~np.roll(disk(12), -20, axis=1), 5.0, -5.0)
+    carried = carried_logits(answer, present, (0,), decay=5.0, before=before) > 0
+    assert np.array_equal(carried[1][:, 24:], good[1][:, 24:])
+    assert np.array_equal(carried[1][:, :16], good[1][:, :16])
+    unaware = carried_logits(answer, present, (0,), decay=5.0) > 0
+    assert not np.array_equal(unaware[1][:, :16], good[1][:, :16])
+
+
+def test_distance_to_what_was_changed() -> None:
+    before = np.zeros((5, 48, 48), bool)
+    present = before.copy()
+    present[1, 24, 24] = True
+    found = changed_distance(before, present, (1, 4))
+    assert found[2, 24, 24] == 0 and found[0, 24, 27] == 3
+    assert (found[3:] > 20).all(), "nothing was changed on the nearest corrected slice"
+
+
+def test_a_small_correction_asks_for_closer_agreement() -> None:
+    assert settled_dice(disk(10), disk(10, centre=(24, 30))) < settled_dice(disk(10), disk(10, centre=(24, 25))) < 1
+    assert settled_dice(np.zeros((48, 48), bool), disk(10)) == SETTLED_DICE
+    present, carried = stack(*[14] * SLICES), stack(*[12] * SLICES)
+    assert reached_slices(carried, present, {0: 0.7}, [0]).sum() == 1
+    assert reached_slices(carried, present, {0: 0.95}, [0]).sum() == SLICES - 1
 
 
 def test_present_labels_without_evidence_do_not_speak() -> None:

@@ -11,5 +11,6 @@ for _folder in (_TESTING, _TESTING.parent / "SAM2Iterative", _TESTING.parent, _T
         sys.path.insert(0, str(_folder))
 
 from harness.fixtures import scene, slicer_app  # noqa: E402
+from opened_module import module, pretending  # noqa: E402
 
-__all__ = ["scene", "slicer_app"]
+__all__ = ["module", "pretending", "scene", "slicer_app"]

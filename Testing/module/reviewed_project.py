@@ -20,7 +20,9 @@ UNCERTAINTIES = (0.2, 0.4, 0.1)
 """Of case_1, case_2, case_3: the second one comes first."""
 
 
-def make_project(folder: Path, case: GeneratedCase | None = None, *, cases: int = 3, round: int = 1, settings: Settings | None = None) -> Project:
+def make_project(
+    folder: Path, case: GeneratedCase | None = None, *, cases: int = 3, round: int = 1, settings: Settings | None = None
+) -> Project:
     """A project whose unlabelled cases all look like ``case``; the caller closes it."""
     case = case or generated_case()
     project = Project.create(folder, settings or Settings(name="review", labels=LABELS))
@@ -32,7 +34,9 @@ def make_project(folder: Path, case: GeneratedCase | None = None, *, cases: int 
     return project
 
 
-def write_round(project: Project, added: Case, case: GeneratedCase, round: int, uncertainty: float, proposal: LabelMap | None = None) -> None:
+def write_round(
+    project: Project, added: Case, case: GeneratedCase, round: int, uncertainty: float, proposal: LabelMap | None = None
+) -> None:
     """What a round leaves of one case."""
     masks = {COARSE: case.coarse, PROPAGATED: case.propagated, PROPOSAL: proposal or case.propagated}
     for name, mask in masks.items():

@@ -1,0 +1,70 @@
+"""The public sample set as a project."""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from small_cases import small_image, small_labels
+
+from SAM2IterativeLib.errors import DataError
+from SAM2IterativeLib.volumes import write_label_map, write_volume
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> Path:
+    """A small Decathlon data set as it is downloaded."""
+    root = tmp_path / "Task04"
+    for number in range(24):
+        write_volume(root / "imagesTr" / f"case_{number:03d}.nii.gz", small_image(number))
+        write_label_map(root / "labelsTr" / f"case_{number:03d}.nii.gz", small_labels())
+    (root / "dataset.json").write_text(json.dumps({"training": []}))
+    with tarfile.open(tmp_path / "set.tar", "w") as file:
+        file.add(root, "Task04")
+    return tmp_path / "set.tar"
+
+
+def test_a_few_cases_are_labelled_as_in_real_life(scene: Any, archive: Path, tmp_path: Path) -> None:
+    from SAM2IterativeGUI.sample_data import make_public_project
+    from SAM2IterativeGUI.session import Session
+
+    session = Session()
+    project = make_public_project(session, archive, tmp_path / "p", labelled=2)
+    counts = {role: len(project.cases(role)) for role in ("labelled", "unlabelled", "validation")}  # type: ignore[arg-type]
+    assert counts == {"labelled": 2, "unlabelled": 2, "validation": 20}
+    assert all(case.label is None for case in project.cases("unlabelled"))
+    assert project.label_names == ("anterior", "posterior")
+    session.cleanup()
+
+
+def test_an_archive_that_would_write_elsewhere_or_is_none_is_refused(scene: Any, tmp_path: Path) -> None:
+    from SAM2IterativeGUI.sample_data import unpack
+
+    bad = tmp_path / "bad.tar"
+    with tarfile.open(bad, "w") as file:
+        entry = tarfile.TarInfo("../outside.txt")
+        entry.size = 2
+        file.addfile(entry, io.BytesIO(b"no"))
+    with pytest.raises(DataError, match=r"bad\.tar"):
+        unpack(bad, tmp_path / "here")
+    assert not (tmp_path / "outside.txt").exists()
+    (tmp_path / "half.tar").write_bytes(b"cut off")
+    with pytest.raises(DataError, match="cannot be unpacked"):
+        unpack(tmp_path / "half.tar", tmp_path / "here")
+
+
+def test_it_is_registered_with_a_checksum_when_slicer_has_started(module: Any, slicer_app: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    import sys
+
+    asked: list[dict[str, Any]] = []
+    logic = SimpleNamespace(registerCustomSampleDataSource=lambda **arguments: asked.append(arguments))
+    monkeypatch.setitem(sys.modules, "SampleData", SimpleNamespace(SampleDataLogic=logic))
+    slicer_app.startupCompleted.emit()
+    assert {entry["sampleName"] for entry in asked} == {"SAM2IterativeHippocampus"}
+    assert asked[0]["checksums"].startswith("MD5:") and asked[0]["uris"].startswith("https://")
+    assert Path(asked[0]["thumbnailFileName"]).is_file()

@@ -1,0 +1,226 @@
+"""The tab Setup: settings, weights, installing, the estimate."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import harness
+import pytest
+from opened_module import make_sample, open_tab
+
+from SAM2IterativeLib.project import Project
+
+_REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+class Recorder:
+    """Installs nothing and remembers what it was asked for."""
+
+    def __init__(self, failing: str = "") -> None:
+        self.calls: list[tuple[str, ...]] = []
+        self.constraints = ""
+        self.files: list[str] = []
+        self.build_cuda: list[str | None] = []
+        self.failing = failing
+
+    def install_torch(self) -> None:
+        self.calls.append(("torch",))
+
+    def pip_install(self, arguments: Sequence[str]) -> None:
+        self.calls.append(tuple(arguments))
+        self.build_cuda.append(os.environ.get("SAM2_BUILD_CUDA"))
+        for flag, path in zip(arguments, arguments[1:], strict=False):
+            if flag == "--constraint":
+                self.constraints = Path(path).read_text()
+            if flag == "--requirement":
+                self.files.append(Path(path).read_text())
+        if self.failing and any(self.failing in argument for argument in arguments):
+            raise subprocess.CalledProcessError(1, "pip")
+
+
+@pytest.fixture
+def nothing_installed(monkeypatch: pytest.MonkeyPatch, scene: Any) -> None:
+    from SAM2IterativeGUI import installation
+
+    monkeypatch.setattr(installation.Component, "installed", property(lambda self: False))
+
+
+def test_choices_are_written_to_the_project_at_once(module: Any, tmp_path: Path) -> None:
+    project = make_sample(module, tmp_path / "p")
+    ui = open_tab(module, "Setup")
+    harness.choose(ui.networkCombo, ui.networkCombo.itemText(1))
+    harness.choose(ui.deviceCombo, "processor (CPU)")
+    ui.advancedSection.collapsed = False
+    harness.choose(ui.memoryCombo, "and the key frames of the case")
+    ui.keyFramesBox.setValue(5)
+    ui.seedBox.setValue(11)
+    with Project.open(project.folder, read_only=True) as written:
+        settings = written.settings
+    assert (settings.dedicated.network, settings.device, settings.memory.mode) == ("unet2d", "cpu", "G1")
+    assert (settings.key_frames.count, settings.seed) == (5, 11)
+    harness.click(ui.defaultsButton)
+    assert (project.settings.device, project.settings.key_frames.count) == ("auto", 3)
+    assert project.label_names == ("organ", "gland"), "labels stay"
+    assert ui.keyFramesBox.value == 3
+
+
+def test_without_a_project_choices_say_what_they_wait_for(module: Any) -> None:
+    ui = open_tab(module, "Setup")
+    assert "Open a project first" in ui.choicesWhyLabel.text
+    assert "Open a project first" in ui.methodCombo.toolTip
+    assert not ui.methodCombo.isEnabled()
+
+
+def test_the_methods_are_those_that_the_library_has(module: Any) -> None:
+    pytest.importorskip("torch")
+    from SAM2IterativeGUI.method_choices import methods_on_disk
+    from SAM2IterativeLib.methods import method_names
+
+    found = methods_on_disk()
+    assert tuple(sorted(found)) == tuple(sorted(method_names()))
+    assert all(found.values())
+
+
+def test_missing_parts_are_named_and_review_is_said_to_work(nothing_installed: None, module: Any) -> None:
+    ui = open_tab(module, "Setup")
+    assert "PyTorch" in ui.installLabel.text and "Review" in ui.installLabel.text
+    assert not ui.installSection.collapsed
+    assert ui.installButton.isEnabled()
+
+
+def test_nothing_is_installed_without_asking(nothing_installed: None, module: Any) -> None:
+    panel = module.widget.panels["setup"]
+    panel.runner = recorder = Recorder()
+    open_tab(module, "Setup")
+    harness.dialogs.answer(False)
+    harness.click(panel.ui.installButton)
+    assert recorder.calls == []
+    (asked,) = harness.dialogs.texts("question")
+    assert "PyTorch" in asked and "GB" in asked
+
+
+def test_torch_comes_first_then_the_rest_beside_slicers_own_packages(nothing_installed: None, module: Any) -> None:
+    panel = module.widget.panels["setup"]
+    panel.runner = recorder = Recorder()
+    open_tab(module, "Setup")
+    harness.dialogs.answer(True)
+    harness.click(panel.ui.installButton)
+    torch, rest, build, sam2 = recorder.calls
+    assert torch == ("torch",)
+    assert rest[0] == "--constraint" and "monai>=1.6.1" in rest
+    assert not any(argument.startswith(("torch", "numpy", "SimpleITK", "sam2")) for argument in rest)
+    assert "setuptools>=77,<81" in build
+    assert {"--no-build-isolation", "--no-deps", "--require-hashes"} <= set(sam2)
+    assert "numpy==" in recorder.constraints
+    assert recorder.build_cuda == [None, "0", "0"] or recorder.build_cuda[-1] == "0"
+    assert "SAM2_BUILD_CUDA" not in os.environ
+
+
+def test_sam2_is_exactly_the_one_that_the_project_checked(nothing_installed: None) -> None:
+    from SAM2IterativeGUI import installation
+
+    recorder = Recorder()
+    installation.install([c for c in installation.COMPONENTS if c.package == "sam2"], recorder)
+    (listed,) = recorder.files
+    assert listed.strip() in (_REPOSITORY / "sam2-requirement.txt").read_text()
+
+
+def test_a_failed_installation_says_what_failed(nothing_installed: None, module: Any) -> None:
+    panel = module.widget.panels["setup"]
+    panel.runner = Recorder(failing="monai")
+    open_tab(module, "Setup")
+    harness.dialogs.answer(True)
+    harness.click(panel.ui.installButton)
+    (said,) = harness.dialogs.texts("error")
+    assert "monai" in said and "internet" in said
+    assert "/" not in said.split("could not install")[1].split(".")[0], "no file path"
+
+
+def test_without_slicers_torch_extension_the_cure_names_it(scene: Any) -> None:
+    from SAM2IterativeGUI.installation import SlicerRunner
+    from SAM2IterativeLib.errors import MissingPackageError
+
+    with pytest.raises(MissingPackageError, match="Extensions Manager"):
+        SlicerRunner().install_torch()
+
+
+class TestWeights:
+    @pytest.fixture(autouse=True)
+    def own_folder(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        monkeypatch.setenv("SAM2_ITERATIVE_MODELS", str(tmp_path / "weights"))
+
+    @pytest.fixture
+    def ui(self, module: Any, tmp_path: Path) -> Any:
+        make_sample(module, tmp_path / "p")
+        ui = open_tab(module, "Setup")
+        harness.choose(ui.weightsCombo, "sam2.1-tiny")
+        return ui
+
+    def test_size_and_source_are_told_before_anything_is_fetched(self, module: Any, ui: Any) -> None:
+        assert "156 MB" in ui.weightsLabel.text
+        harness.dialogs.answer(False)
+        harness.click(ui.downloadButton)
+        (asked,) = harness.dialogs.texts("question")
+        assert "156 MB" in asked and "dl.fbaipublicfiles.com" in asked
+
+    def test_a_download_arrives_whole_or_not_at_all(self, module: Any, ui: Any, tmp_path: Path) -> None:
+        weights = module.widget.panels["setup"].weights
+        asked: list[tuple[str, str, str]] = []
+
+        def fetch(url: str, path: str, checksum: str) -> None:
+            asked.append((url, path, checksum))
+            Path(path).write_bytes(b"half a file")
+
+        weights._fetch = fetch
+        harness.dialogs.answer(True)
+        harness.click(ui.downloadButton)
+        assert "another length" in harness.dialogs.texts("error")[0]
+        assert asked[0][2].startswith("SHA256:7402e0d8")
+        assert list((tmp_path / "weights").iterdir()) == []
+
+    def test_a_download_that_worked_can_be_used_and_deleted(self, module: Any, ui: Any, tmp_path: Path) -> None:
+        harness.choose(ui.weightsCombo, "sam2.1-small")
+        module.widget.panels["setup"].weights._fetch = lambda url, path, checksum: Path(path).write_bytes(b"all of it")
+        harness.dialogs.answer(True)
+        harness.click(ui.downloadButton)
+        assert [path.name for path in (tmp_path / "weights").iterdir()] == ["sam2.1_hiera_small.pt"]
+        assert "On this computer." in ui.weightsLabel.text
+        assert "already" in ui.downloadButton.toolTip
+        harness.dialogs.answer(True)
+        harness.click(ui.removeWeightsButton)
+        assert list((tmp_path / "weights").iterdir()) == []
+
+    def test_without_internet_the_sentence_offers_a_file(self, module: Any, ui: Any) -> None:
+        def fetch(url: str, path: str, checksum: str) -> None:
+            raise OSError("no route to host")
+
+        module.widget.panels["setup"].weights._fetch = fetch
+        harness.dialogs.answer(True)
+        harness.click(ui.downloadButton)
+        assert "From a file" in harness.dialogs.texts("error")[0]
+
+    def test_a_file_of_ones_own(self, module: Any, ui: Any, tmp_path: Path) -> None:
+        own = tmp_path / "mine.pt"
+        own.write_bytes(b"weights")
+        harness.dialogs.answer(str(own))
+        harness.click(ui.weightsFileButton)
+        project = module.widget.session.project
+        assert project.settings.foundation.weights == str(own)
+        assert ui.weightsCombo.currentText == "mine.pt"
+        own.unlink()
+        module.widget.panels["setup"].refresh()
+        assert "not there any more" in ui.weightsLabel.text
+
+
+def test_the_estimate_is_shown_in_words(pretending: Any, tmp_path: Path) -> None:
+    make_sample(pretending, tmp_path / "p")
+    ui = open_tab(pretending, "Setup")
+    harness.click(ui.estimateButton)
+    assert not ui.estimateButton.isEnabled(), "one at a time"
+    harness.wait_until(lambda: "pretended device" in ui.needsLabel.text, "the estimate")
+    assert "1 min" in ui.needsLabel.text and "100.0 GB" in ui.needsLabel.text
+    assert ui.estimateButton.isEnabled()
