@@ -110,9 +110,7 @@ def repeatable() -> Iterator[None]:
         torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic = tuned, exact
 
 
-def with_smaller_batches(
-    action: Callable[[int], Result], batch: int, on_shrink: Callable[[int], None] | None = None
-) -> tuple[Result, int]:
+def with_smaller_batches(action: Callable[[int], Result], batch: int, on_shrink: Callable[[int], None] | None = None) -> tuple[Result, int]:
     """Call ``action(batch)``; halve the batch each time the device runs out of memory.
 
     Only ``torch.OutOfMemoryError`` is answered so: any other error is a fault and goes up.

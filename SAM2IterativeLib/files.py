@@ -94,9 +94,7 @@ def copy_file(source: str | Path, target: str | Path) -> str:
         shutil.copyfile(source, temporary)
         digest = sha256_of(source)
         if sha256_of(temporary) != digest:
-            raise ResourceError(
-                "the copy differs from its source.", where=Path(target).name, cure="Check the disk, then try again."
-            )
+            raise ResourceError("the copy differs from its source.", where=Path(target).name, cure="Check the disk, then try again.")
     return digest
 
 

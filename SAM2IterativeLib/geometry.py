@@ -36,9 +36,7 @@ class Geometry:
         size, spacing, origin, direction = image.GetSize(), image.GetSpacing(), image.GetOrigin(), image.GetDirection()
         if image.GetDimension() == 2:
             a, b, c, d = direction
-            return cls(
-                (1, size[1], size[0]), (1.0, spacing[1], spacing[0]), (*origin, 0.0), (a, b, 0.0, c, d, 0.0, 0.0, 0.0, 1.0), True
-            )
+            return cls((1, size[1], size[0]), (1.0, spacing[1], spacing[0]), (*origin, 0.0), (a, b, 0.0, c, d, 0.0, 0.0, 0.0, 1.0), True)
         return cls((size[2], size[1], size[0]), (spacing[2], spacing[1], spacing[0]), origin, direction)
 
     def apply_to(self, image: sitk.Image) -> None:

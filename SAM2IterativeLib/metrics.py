@@ -165,8 +165,7 @@ def summarise(cases: Mapping[str, CaseScore]) -> dict[str, Any]:
     return {
         **_summary([score for case in cases.values() for score in case.per_class.values()]),
         "per_class": {
-            str(label): _summary([case.per_class[label] for case in cases.values() if label in case.per_class])
-            for label in labels
+            str(label): _summary([case.per_class[label] for case in cases.values() if label in case.per_class]) for label in labels
         },
         "per_case": {
             name: {

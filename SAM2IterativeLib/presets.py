@@ -42,7 +42,14 @@ class Preset:
 
 
 PRESETS = {
-    "compact": Preset("compact", "compact.safetensors", "", 0, "", "Shipped: small, fast on a CPU, trained on generated volumes only."),
+    "compact": Preset(
+        "compact",
+        "compact.safetensors",
+        "",
+        10_341_732,
+        "fb10ebbd30db35d9fe80c754a760385e85556fdbb83fabe83d83365d1b35381b",
+        "Shipped: small, fast on a CPU, trained on generated volumes only.",
+    ),
     "sam2.1-tiny": Preset(
         "sam2.1-tiny",
         "sam2.1_hiera_tiny.pt",

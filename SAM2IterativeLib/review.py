@@ -185,9 +185,7 @@ class Review:
             return "corrected" if whole[-1].kind == "accepted" and later else whole[-1].kind
         return "partly decided" if found else "waiting"
 
-    def queue(
-        self, order: Order = "uncertainty", *, reviewer: str | None = None, decided: bool = False
-    ) -> tuple[QueueEntry, ...]:
+    def queue(self, order: Order = "uncertainty", *, reviewer: str | None = None, decided: bool = False) -> tuple[QueueEntry, ...]:
         """The unlabelled cases to look at.
 
         Args:
@@ -196,9 +194,7 @@ class Review:
             decided: those too that are decided.
         """
         uncertainty = self.project.journal.latest_numbers("uncertainty")
-        entries = [
-            self._entry(case, uncertainty.get(case.id, (0, None))[1]) for case in self.project.cases("unlabelled", usable=True)
-        ]
+        entries = [self._entry(case, uncertainty.get(case.id, (0, None))[1]) for case in self.project.cases("unlabelled", usable=True)]
         if not decided:
             entries = [e for e in entries if self.status(e.case, reviewer) in ("waiting", "partly decided")]
         if order == "name":
@@ -283,9 +279,7 @@ class Review:
         with self.project.journal.writing() as database:
             number = 1 + database.execute("SELECT coalesce(max(number), 0) FROM decisions").fetchone()[0]
             file, digest = self._keep(case, number, label_map) if label_map is not None else ("", "")
-            decision = Decision(
-                number, case.id, round, kind, reviewer.strip(), comment, reason, now(), file, digest, segments, slices
-            )
+            decision = Decision(number, case.id, round, kind, reviewer.strip(), comment, reason, now(), file, digest, segments, slices)
             database.execute("INSERT INTO decisions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, '')", _row(decision))
         return decision
 

@@ -267,9 +267,7 @@ def _colour_array(array: np.ndarray, path: Path, label: bool) -> np.ndarray:
             raise DataError("it is a colour picture, given as labels.", where=path.name, cure="Save one whole number per pixel.")
         return array[..., 0]
     if array.dtype not in (np.uint8, np.uint16):
-        raise DataError(
-            f"its colours are stored as {array.dtype}; 8 or 16 bits are expected.", where=path.name, cure="Save it as PNG."
-        )
+        raise DataError(f"its colours are stored as {array.dtype}; 8 or 16 bits are expected.", where=path.name, cure="Save it as PNG.")
     return array if array.dtype == np.uint8 else (array // 257).astype(np.uint8)
 
 
@@ -306,9 +304,7 @@ def _smallest(array: np.ndarray) -> np.ndarray:
 
 def _write_image(path: Path, array: np.ndarray, geometry: Geometry) -> None:
     if tuple(array.shape[:3]) != geometry.size:
-        raise GeometryError(
-            f"the array is {values_text(array.shape[:3])}, its geometry {values_text(geometry.size)}.", where=path.name
-        )
+        raise GeometryError(f"the array is {values_text(array.shape[:3])}, its geometry {values_text(geometry.size)}.", where=path.name)
     picture = suffix_of(path) in PICTURE_SUFFIXES
     if picture and geometry.slices != 1:
         raise DataError("a volume does not fit into a picture.", where=path.name, cure="Choose .nii.gz or .nrrd.")
@@ -326,13 +322,9 @@ def _write_image(path: Path, array: np.ndarray, geometry: Geometry) -> None:
 
 def _explain_failed_write(path: Path, array: np.ndarray, error: RuntimeError) -> None:
     if suffix_of(path) in PICTURE_SUFFIXES and array.dtype not in (np.uint8, np.uint16):
-        raise DataError(
-            f"{suffix_of(path)} cannot hold {array.dtype} pixels.", where=path.name, cure="Choose .nii.gz or .nrrd."
-        ) from error
+        raise DataError(f"{suffix_of(path)} cannot hold {array.dtype} pixels.", where=path.name, cure="Choose .nii.gz or .nrrd.") from error
     reason = str(error).strip().splitlines()[-1]
-    raise ResourceError(
-        f"the file could not be written ({reason}).", where=path.name, cure="Check free space and permission."
-    ) from error
+    raise ResourceError(f"the file could not be written ({reason}).", where=path.name, cure="Check free space and permission.") from error
 
 
 def _require_written(temporary: Path, image: sitk.Image, path: Path) -> None:

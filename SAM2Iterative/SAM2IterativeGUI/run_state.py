@@ -57,7 +57,9 @@ class RunState:
             now = 0 if self.finished is None else self.finished + 1
             if not self.steps:
                 place = _("the first training") if now == 0 else _("round {now}").format(now=now)
-                return _("Waiting before {place}, {target} rounds in all. 'Continue' goes on there.").format(place=place, target=self.target)
+                return _("Waiting before {place}, {target} rounds in all. 'Continue' goes on there.").format(
+                    place=place, target=self.target
+                )
             text = _("Waiting in round {now} of {target}, of which {steps} steps are done. 'Continue' goes on there.")
             return text.format(now=now, target=self.target, steps=self.steps)
         if self.finished is None:

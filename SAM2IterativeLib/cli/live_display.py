@@ -31,8 +31,12 @@ class LiveDisplay:
     def __init__(self, console: Console) -> None:
         self._console = console
         self._bars = Bars(
-            TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:3.0f} %"), TextColumn("{task.fields[note]}"),
-            console=console, transient=True,
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.percentage:3.0f} %"),
+            TextColumn("{task.fields[note]}"),
+            console=console,
+            transient=True,
         )
         self._task = self._bars.add_task("", total=1.0, note="")
         self._bars.start()

@@ -60,9 +60,7 @@ def show(project: ProjectFolder, case: _CaseId) -> None:
         for decision in review.decisions(chosen, withdrawn=True):
             taken_back = " (taken back)" if decision.withdrawn_at else ""
             words = " ".join(w for w in (decision.reason, decision.comment) if w)
-            console.print(
-                f"  {decision.time} {escape(decision.reviewer)}: {decision.kind}{taken_back} {escape(words)}", highlight=False
-            )
+            console.print(f"  {decision.time} {escape(decision.reviewer)}: {decision.kind}{taken_back} {escape(words)}", highlight=False)
         for pair in review.disagreement(chosen):
             shares = ", ".join(f"label {v}: {'–' if d is None else f'{d:.3f}'}" for v, d in pair.dice.items())
             console.print(f"  {escape(' and '.join(pair.reviewers))}: Dice {shares or 'not comparable'}", highlight=False)
@@ -92,9 +90,7 @@ def reject(
     """Reject the proposal: it is not learned from."""
     with opened(project, to_write=True) as found:
         values, chosen = _values(found, segments), found.case(case)
-        Review(found).reject(
-            chosen, reviewer=reviewer, reason=reason, comment=comment, segments=values, slices=_indices(slices)
-        )
+        Review(found).reject(chosen, reviewer=reviewer, reason=reason, comment=comment, segments=values, slices=_indices(slices))
         _tell(found, chosen)
 
 
@@ -111,15 +107,14 @@ def correct(
     """Keep a corrected label map; it counts like a labelled case."""
     with opened(project, to_write=True) as found:
         values, chosen = _values(found, segments), found.case(case)
-        Review(found).correct(
-            chosen, read_label_map(labels), reviewer=reviewer, comment=comment, segments=values, slices=_indices(slices)
-        )
+        Review(found).correct(chosen, read_label_map(labels), reviewer=reviewer, comment=comment, segments=values, slices=_indices(slices))
         _tell(found, chosen)
 
 
 @app.command("take-back")
 def take_back(
-    project: ProjectFolder, case: Annotated[str, typer.Option("--case", help="Only on this case.")] = "",
+    project: ProjectFolder,
+    case: Annotated[str, typer.Option("--case", help="Only on this case.")] = "",
     reviewer: Annotated[str, typer.Option("--reviewer", help="Only by this reviewer.")] = "",
 ) -> None:
     """Take back the last decision; the journal remembers both."""

@@ -47,9 +47,7 @@ def run(
             if value not in ("", None):
                 found.change_settings(replaced(found.settings, name, value))
         chosen = choose_device(found.settings.device)
-        result = run_safely(
-            lambda: Iteration(found, chosen, report, stop_asked).run(rounds, until_converged=until_converged), report
-        )
+        result = run_safely(lambda: Iteration(found, chosen, report, stop_asked).run(rounds, until_converged=until_converged), report)
     if result is None:
         raise typer.Exit(130 if stop_asked() else 1)
 
@@ -152,5 +150,3 @@ def demo(
 
     with stop_on_interrupt() as stop_asked:
         run_demo(folder, device, lambda project: reporter(project, events), stop_asked, console)
-
-

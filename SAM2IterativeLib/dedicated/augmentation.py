@@ -155,9 +155,7 @@ def _sample_elastic(random: np.random.Generator, plan: Plan, count: int) -> Tens
     return torch.from_numpy(chosen * size * raw).float()
 
 
-def _drawn(
-    random: np.random.Generator, count: int, chance: float, limits: tuple[float, float], nothing: float = 1.0
-) -> Tensor:
+def _drawn(random: np.random.Generator, count: int, chance: float, limits: tuple[float, float], nothing: float = 1.0) -> Tensor:
     """(count,) numbers in ``limits`` for the chosen images, ``nothing`` for the others."""
     values = random.uniform(*limits, size=count)
     return torch.from_numpy(np.where(random.random(count) < chance, values, nothing)).float()

@@ -123,9 +123,7 @@ def _network(settings: DedicatedSettings, sizes: NDArray[np.float64], spacings: 
     return "unet3d" if device.kind == "cuda" and slices >= _FEW_SLICES else "unet2d"
 
 
-def _spacing(
-    sizes: NDArray[np.float64], spacings: NDArray[np.float64], network: Network, budget: _Budget
-) -> NDArray[np.float64]:
+def _spacing(sizes: NDArray[np.float64], spacings: NDArray[np.float64], network: Network, budget: _Budget) -> NDArray[np.float64]:
     """Median spacing; for 3-D the 10th percentile on a much coarser axis; coarser in the slice where slices exceed the budget.
 
     nnU-Net takes the 10th percentile where the coarsest axis is 3 times coarser *and* 3 times shorter than the others.

@@ -44,9 +44,7 @@ class Predictor:
         self._together = _SLICES_AT_ONCE if plan.dimensions == 2 else 1
         self._networks = [self._built(one) for one in weights]
 
-    def predict(
-        self, image: NDArray[np.generic], geometry: Geometry, *, stop: Callable[[], bool] = lambda: False
-    ) -> NDArray[np.float32]:
+    def predict(self, image: NDArray[np.generic], geometry: Geometry, *, stop: Callable[[], bool] = lambda: False) -> NDArray[np.float32]:
         """Mean probabilities of the networks.
 
         Args:

@@ -125,9 +125,7 @@ def _start(centre: int, size: int, patch: int) -> int:
     return min(max(centre - patch // 2, 0), size - patch)
 
 
-def _cut_out(
-    array: NDArray[Value], first: Sequence[int], region: Sequence[int], *, repeat_slices: bool = False
-) -> NDArray[Value]:
+def _cut_out(array: NDArray[Value], first: Sequence[int], region: Sequence[int], *, repeat_slices: bool = False) -> NDArray[Value]:
     """``array[..., first:first+region]`` over the last three axes; zeros outside, or the end slice again with ``repeat_slices``."""
     out = np.zeros((*array.shape[:-3], *region), dtype=array.dtype)
     low = [max(0, f) for f in first]

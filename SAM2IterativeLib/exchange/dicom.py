@@ -64,9 +64,7 @@ def find_series(folder: str | Path) -> tuple[Series, ...]:
         if header is not None and "Rows" in header and "SeriesInstanceUID" in header:
             found.setdefault(str(header.SeriesInstanceUID), []).append(path)
     if not found:
-        raise DataError(
-            "there is no DICOM image in this folder.", where=root.name, cure="Choose the folder that holds the series."
-        )
+        raise DataError("there is no DICOM image in this folder.", where=root.name, cure="Choose the folder that holds the series.")
     return tuple(Series(uid, tuple(files)) for uid, files in found.items())
 
 
@@ -130,14 +128,10 @@ def _ordered(headers: dict[Path, Dataset], where: str) -> tuple[list[Path], Geom
     for name in ("Rows", "Columns", "PixelSpacing", "ImageOrientationPatient"):
         kinds = {str(h.get(name)) for h in headers.values()}
         if len(kinds) > 1:
-            raise DataError(
-                f"its slices differ in {name}: {', '.join(sorted(kinds)[:3])}.", where=where, cure="Export one series alone."
-            )
+            raise DataError(f"its slices differ in {name}: {', '.join(sorted(kinds)[:3])}.", where=where, cure="Export one series alone.")
     first = next(iter(headers.values()))
     if int(first.get("NumberOfFrames", 1) or 1) > 1:
-        raise DataError(
-            "it holds several frames in one file.", where=where, cure="Save it as NIfTI or NRRD from Slicer, then import that."
-        )
+        raise DataError("it holds several frames in one file.", where=where, cure="Save it as NIfTI or NRRD from Slicer, then import that.")
     if int(first.get("SamplesPerPixel", 1)) > 1:
         raise DataError("it is in colour; volumes need one number per voxel.", where=where, cure="Save a grey copy.")
     if any("ImagePositionPatient" not in h for h in headers.values()) or "ImageOrientationPatient" not in first:
@@ -165,9 +159,7 @@ def _slice_step(positions: Sequence[np.ndarray], normal: np.ndarray, first: Data
     gaps = np.diff(np.array(positions) @ normal)
     usual = float(np.median(gaps))
     if gaps.min() < 1e-3:
-        raise DataError(
-            "two of its slices lie in the same place.", where=where, cure="Export each time point or echo as its own series."
-        )
+        raise DataError("two of its slices lie in the same place.", where=where, cure="Export each time point or echo as its own series.")
     if np.abs(gaps - usual).max() > max(_GAP_TOLERANCE * usual, 1e-2):
         worst = int(np.abs(gaps - usual).argmax())
         raise DataError(

@@ -24,9 +24,7 @@ def image_files(folder: str | Path) -> tuple[Path, ...]:
     return images
 
 
-def folder_candidates(
-    images: str | Path, labels: str | Path | None = None, role: Role | None = None
-) -> tuple[list[Candidate], list[str]]:
+def folder_candidates(images: str | Path, labels: str | Path | None = None, role: Role | None = None) -> tuple[list[Candidate], list[str]]:
     """Pair images and label maps by name.
 
     A label map bears its image's name, with another suffix or an ending such as ``_seg`` allowed; without a folder of its own it
@@ -74,9 +72,7 @@ def _sorted_out(folder: Path) -> tuple[tuple[Path, ...], list[Path], list[str]]:
     images = tuple(p for p in known if p not in masks)
     if not images:
         below = " Its subfolders are not searched." if any(p.is_dir() for p in folder.iterdir()) else ""
-        raise DataError(
-            f"there is no image in this folder.{below}", where=folder.name, cure=f"Known are {', '.join(IMAGE_SUFFIXES)}."
-        )
+        raise DataError(f"there is no image in this folder.{below}", where=folder.name, cure=f"Known are {', '.join(IMAGE_SUFFIXES)}.")
     return images, masks, [p.name for p in files if p not in known]
 
 

@@ -46,9 +46,7 @@ def import_nnunet(
     candidates = [*_candidates(root / "imagesTr", root / "labelsTr", ending, number)]
     candidates += _candidates(root / "imagesTs", None, ending, number)
     if not candidates:
-        raise DataError(
-            f"there is no image *_{number:04d}{ending} in imagesTr or imagesTs.", where=root.name, cure="Check the folder."
-        )
+        raise DataError(f"there is no image *_{number:04d}{ending} in imagesTr or imagesTs.", where=root.name, cure="Check the folder.")
     return import_candidates(project, candidates, options=options, on_case=on_case)
 
 
@@ -69,9 +67,7 @@ def read_description(path: Path) -> dict[str, Any]:
     return table
 
 
-def export_nnunet(
-    project: Project, folder: str | Path, *, pseudo_labels: bool = False, number: int = 501
-) -> tuple[Path, dict[str, str]]:
+def export_nnunet(project: Project, folder: str | Path, *, pseudo_labels: bool = False, number: int = 501) -> tuple[Path, dict[str, str]]:
     """Write a raw dataset that nnU-Net takes as it is; labels are renumbered 1..C.
 
     Args:
@@ -109,9 +105,7 @@ def _export_case(project: Project, review: Review, case: Case, root: Path, colou
     """Write one case; returns 1 if it became a training case."""
     image = project.read_case_image(case)
     if image.colour != colour:
-        raise DataError(
-            "colour and grey images do not fit into one dataset.", where=case.id, cure="Export them from two projects."
-        )
+        raise DataError("colour and grey images do not fit into one dataset.", where=case.id, cure="Export them from two projects.")
     final = review.final_labels(case)
     ending = ".png" if colour else ".nii.gz"
     train = final is not None and (pseudo_labels or final.by_person)
@@ -135,9 +129,7 @@ def _chosen_channel(description: dict[str, Any], channel: int | None, where: str
     names = description.get("channel_names") or description.get("modality") or {"0": "image"}
     colour = sorted(str(v).upper() for v in dict(names).values()) == ["B", "G", "R"]
     if channel is None and len(names) > 1 and not colour:
-        raise DataError(
-            f"the images have {len(names)} channels {names}; one is expected.", where=where, cure="Say which channel to take."
-        )
+        raise DataError(f"the images have {len(names)} channels {names}; one is expected.", where=where, cure="Say which channel to take.")
     return channel or 0
 
 

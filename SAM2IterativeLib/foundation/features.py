@@ -53,7 +53,8 @@ class Window:
         # Steps of 8 pixels: a mask that changes a little from round to round keeps its window, and so its features.
         side = min(longest, max(minimum, extent, 8 * round(extent * (1 + margin) / 8)))
         row, column = (
-            float(np.clip(8 * round((axis[0] + axis[-1] + 1) / 16), axis[-1] + 1 - side / 2, axis[0] + side / 2)) for axis in (rows, columns)
+            float(np.clip(8 * round((axis[0] + axis[-1] + 1) / 16), axis[-1] + 1 - side / 2, axis[0] + side / 2))
+            for axis in (rows, columns)
         )
         return cls._square(row, column, side)
 
@@ -126,9 +127,7 @@ def prepare_images(array: np.ndarray, window: Window, foundation: Foundation) ->
     """
     volume = torch.from_numpy(np.ascontiguousarray(array)).float()
     channels = volume.permute(0, 3, 1, 2) if volume.ndim == 4 else volume[:, None]
-    images = F.interpolate(
-        window.crop(channels), size=(foundation.side,) * 2, mode="bilinear", align_corners=False, antialias=True
-    )
+    images = F.interpolate(window.crop(channels), size=(foundation.side,) * 2, mode="bilinear", align_corners=False, antialias=True)
     images = images.expand(-1, 3, -1, -1)
     if foundation.imagenet:
         images = images / 255 if volume.ndim == 4 else _stretched(images)

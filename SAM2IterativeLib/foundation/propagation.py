@@ -128,9 +128,7 @@ class Propagator:
         used = self.memory.mode != "G0" and self.memory.support > 0
         return frozenset(entry.class_index for entry in support) if used else frozenset()
 
-    def support_entries(
-        self, case: str, volume: VolumeFeatures, labels: np.ndarray, class_count: int, most: int = 12
-    ) -> list[Entry]:
+    def support_entries(self, case: str, volume: VolumeFeatures, labels: np.ndarray, class_count: int, most: int = 12) -> list[Entry]:
         """Memories of a labelled volume: per class up to ``most`` slices that show it, evenly spread, and its two empty neighbours.
 
         Args:
@@ -209,9 +207,7 @@ def model_logits(volume: VolumeFeatures, logits: np.ndarray, side: int, device: 
 class _Pass:
     """One walk through the slices, upwards or downwards, all classes together."""
 
-    def __init__(
-        self, owner: Propagator, volume: VolumeFeatures, guidance: Guidance, support: Sequence[Entry], direction: int
-    ) -> None:
+    def __init__(self, owner: Propagator, volume: VolumeFeatures, guidance: Guidance, support: Sequence[Entry], direction: int) -> None:
         self.owner, self.volume, self.guidance, self.direction = owner, volume, guidance, direction
         self.slices_total = volume.shape[0]
         self.supported = owner.supported(support)
@@ -293,9 +289,7 @@ class _Pass:
             side = self.owner.model.image_size
             dense = model_logits(self.volume, self.guidance.dense_logits[c - 1, z], side, self.owner.device)
         here = self.volume.of_slice(z)
-        return track_slice(
-            self.owner.model, here, number, memories, points=points, previous_logits=dense, first=False, remember=False
-        )
+        return track_slice(self.owner.model, here, number, memories, points=points, previous_logits=dense, first=False, remember=False)
 
     def _remember(self, z: int, logits: torch.Tensor, results: dict[int, tuple[Query, SliceResult]]) -> None:
         """The competed logits go into memory; key frames are there already."""
@@ -322,9 +316,7 @@ class _Pass:
     def _query(self, c: int, z: int) -> Query:
         positions, classes = self.guidance.positions, self.guidance.classes
         position = float(positions[z]) if positions is not None else z / max(1, self.slices_total - 1)
-        return Query(
-            c, z, self.slices_total, self.direction, position, None if classes is None else classes[z], self.descriptors[z]
-        )
+        return Query(c, z, self.slices_total, self.direction, position, None if classes is None else classes[z], self.descriptors[z])
 
     def _is_allowed(self, c: int, z: int) -> bool:
         return self.guidance.allowed is None or bool(self.guidance.allowed[c - 1, z]) or z in self.prompts.get(c, {})

@@ -93,9 +93,7 @@ def choose_training_volumes(agreements: Mapping[str, float], share: float) -> tu
     return tuple(ranked[: max(1, int(share * len(ranked) + 0.5))])
 
 
-def overlay_review(
-    pseudo: PseudoLabel, reviewed: ClassMap, segments: Collection[int] = (), slices: Collection[int] = ()
-) -> PseudoLabel:
+def overlay_review(pseudo: PseudoLabel, reviewed: ClassMap, segments: Collection[int] = (), slices: Collection[int] = ()) -> PseudoLabel:
     """What a reviewer accepted or corrected replaces the pseudo-label with weight 1.
 
     Args:

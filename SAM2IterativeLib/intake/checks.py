@@ -87,9 +87,7 @@ def refused_if_damaged(path: Path) -> Iterator[None]:
     try:
         yield
     except (EOFError, OSError, zlib.error) as error:
-        raise DataError(
-            "the compressed data are cut short or altered.", where=path.name, cure="Copy or export it again."
-        ) from error
+        raise DataError("the compressed data are cut short or altered.", where=path.name, cure="Copy or export it again.") from error
 
 
 def require_length(found: int, expected: int, path: Path) -> None:
@@ -114,6 +112,4 @@ def require_three_dimensions(dimensions: int, path: Path) -> None:
 
 def refuse_colour(path: Path, what: str) -> None:
     """Raise the refusal of several values per voxel in a volume."""
-    raise DataError(
-        f"it holds {what} per voxel; volumes need one number.", where=path.name, cure="Save one channel, or a grey copy."
-    )
+    raise DataError(f"it holds {what} per voxel; volumes need one number.", where=path.name, cure="Save one channel, or a grey copy.")

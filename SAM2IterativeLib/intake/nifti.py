@@ -83,9 +83,7 @@ def read_header(head: bytes, path: Path) -> NiftiHeader:
     if code in _COLOURS:
         refuse_colour(path, _COLOURS[code])
     if code not in _DTYPES or not 1 <= dim[0] <= 7 or any(d < 1 for d in dim[1 : dim[0] + 1]):
-        raise DataError(
-            f"its header is not sound (data type {code}, dimensions {dim}).", where=path.name, cure="Export it again."
-        )
+        raise DataError(f"its header is not sound (data type {code}, dimensions {dim}).", where=path.name, cure="Export it again.")
     shape = dim[1 : dim[0] + 1]
     while len(shape) > 3 and shape[-1] == 1:
         shape = shape[:-1]

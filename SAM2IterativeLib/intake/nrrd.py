@@ -14,12 +14,7 @@ from .checks import Findings, gunzipped, refuse_colour, require_length, require_
 _SIGNED = {"short": 2, "int": 4, "long long": 8, "longlong": 8}
 _BYTES = {
     **dict.fromkeys(("signed char", "char", "uchar", "unsigned char"), 1),
-    **{
-        f"{sign}{name}{end}": n
-        for name, n in _SIGNED.items()
-        for sign in ("", "signed ", "unsigned ", "u")
-        for end in ("", " int")
-    },
+    **{f"{sign}{name}{end}": n for name, n in _SIGNED.items() for sign in ("", "signed ", "unsigned ", "u") for end in ("", " int")},
     **{f"{sign}int{bits}{end}": bits // 8 for bits in (8, 16, 32, 64) for sign in ("", "u") for end in ("", "_t")},
     "float": 4,
     "double": 8,
@@ -123,9 +118,7 @@ def _require_sound_spacing(fields: dict[str, str], sizes: list[float], path: Pat
             require_orthonormal(np.array(vectors).T, [int(s) for s in sizes[-3:]], path.name)
     for value in _numbers(fields.get("spacings", ""), path)[: len(sizes)]:
         if value == 0 or (not np.isfinite(value) and "kinds" not in fields):
-            raise DataError(
-                f"its spacing {fields['spacings']} mm has a zero or is not a number.", where=path.name, cure="Export it again."
-            )
+            raise DataError(f"its spacing {fields['spacings']} mm has a zero or is not a number.", where=path.name, cure="Export it again.")
 
 
 def _numbers(text: str, path: Path) -> list[float]:

@@ -23,9 +23,7 @@ def examine_picture(path: Path) -> Findings:
     content = path.read_bytes()
     suffix = suffix_of(path)
     if not content.startswith(_MAGIC[suffix]):
-        raise DataError(
-            f"it does not begin like a {suffix[1:].upper()} file.", where=path.name, cure="Check that it is a picture."
-        )
+        raise DataError(f"it does not begin like a {suffix[1:].upper()} file.", where=path.name, cure="Check that it is a picture.")
     whole = _png_is_whole(content) if suffix == ".png" else b"\xff\xd9" in content[-4096:] if suffix.startswith(".jp") else True
     if not whole:
         raise DataError("the picture is cut short or altered.", where=path.name, cure="Copy or export it again.")

@@ -43,9 +43,7 @@ def training_cases(run: RunContext, round: int) -> list[TrainingCase]:
 def chosen_volumes(run: RunContext, round: int, names: list[str]) -> tuple[str, ...]:
     """Of these cases the ones whose pseudo-labels of the round before are learned from, best agreement first."""
     journal = run.project.journal
-    agreements = {
-        name: value for name in names if (value := journal.numbers(round - 1, name).get(AGREEMENT)) is not None
-    }
+    agreements = {name: value for name in names if (value := journal.numbers(round - 1, name).get(AGREEMENT)) is not None}
     shares = run.settings.rounds.shares
     return choose_training_volumes(agreements, shares[min(round, len(shares)) - 1])
 

@@ -226,5 +226,3 @@ def _parameters(model: SAM2Base, plan: AdaptationPlan) -> list[dict[str, Any]]:
     if encoder:
         groups.append({"params": encoder, "lr": plan.learning_rate / 10})
     return groups
-
-

@@ -226,9 +226,7 @@ def _fork(local: torch.Tensor, bend: torch.Tensor, radii: torch.Tensor) -> torch
     """A tube that splits in two where its local third coordinate passes zero."""
     along = local[..., 2]
     spread = (0.15 + bend[..., 0, None]) / radii[..., 0, None] * along.clamp(min=0) * 1.5
-    branches = [
-        1 - ((local[..., 0] - side * spread).square() + local[..., 1].square() + 1e-6).sqrt() for side in (-1.0, 1.0)
-    ]
+    branches = [1 - ((local[..., 0] - side * spread).square() + local[..., 1].square() + 1e-6).sqrt() for side in (-1.0, 1.0)]
     return torch.minimum(torch.maximum(*branches), (1 - along.abs()) * 3)
 
 

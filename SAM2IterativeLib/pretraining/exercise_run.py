@@ -15,9 +15,7 @@ _SUPPORT_NUMBER = 1000
 """Clip slices are numbered from here, so that support slices find free numbers just before them."""
 
 
-def exercise_loss(
-    model: SAM2Base, exercise: Exercise, clip: Clip, generator: torch.Generator, train_score: bool
-) -> torch.Tensor:
+def exercise_loss(model: SAM2Base, exercise: Exercise, clip: Clip, generator: torch.Generator, train_score: bool) -> torch.Tensor:
     """Mean loss over the slices of a clip, prompts and memories as the exercise says."""
     score_weight = SCORE_WEIGHT if train_score else 0.0
     features = _encoded(model, clip.images)
@@ -81,9 +79,7 @@ def _prompted(
     for _ in range(exercise.corrections):
         click = correction(masks, result.logits.detach(), generator)
         points = {name: torch.cat([points[name], click[name]], 1) for name in points}
-        result = track_slice(
-            model, features, number, memories, points=points, previous_logits=result.low_logits.detach().clamp(-32, 32)
-        )
+        result = track_slice(model, features, number, memories, points=points, previous_logits=result.low_logits.detach().clamp(-32, 32))
         loss = loss + slice_loss(result, masks, score_weight)
     return result, loss / (1 + exercise.corrections)
 

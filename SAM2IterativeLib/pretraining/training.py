@@ -23,7 +23,6 @@ from ..foundation.sam2_model import CompactArchitecture, SAM2Base, build_compact
 from .exercise_run import exercise_loss
 from .tasks import Clip, Exercise, make_clip, sample_exercise
 
-
 REFUSED_IN_A_ROW = 50
 """Steps without a finite gradient after which a training gives up."""
 
@@ -85,7 +84,12 @@ class Pretraining:
     """
 
     def __init__(
-        self, plan: PretrainingPlan, checkpoint: Path, device: Device, architecture: CompactArchitecture | None = None, start: Path | None = None
+        self,
+        plan: PretrainingPlan,
+        checkpoint: Path,
+        device: Device,
+        architecture: CompactArchitecture | None = None,
+        start: Path | None = None,
     ) -> None:
         torch.manual_seed(plan.seed)
         self.plan = plan
@@ -147,7 +151,9 @@ class Pretraining:
             group["lr"] = learning_rate(self.plan, self.share)
         self.model.train()
         with fast_arithmetic(self.device):
-            loss = exercise_loss(self.model, exercise, clip, generator, train_score=self.plan.curriculum(self.share) >= self.plan.score_from)
+            loss = exercise_loss(
+                self.model, exercise, clip, generator, train_score=self.plan.curriculum(self.share) >= self.plan.score_from
+            )
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
@@ -209,9 +215,7 @@ class Pretraining:
                 "is no checkpoint of a training, or damaged.", where=self.checkpoint, cure="Remove it to begin anew, or choose another one."
             ) from error
         if notes.get("architecture") != json.loads(json.dumps(asdict(self.architecture))):
-            raise WeightsError(
-                "holds a training of another architecture.", where=self.checkpoint, cure="Choose another checkpoint file."
-            )
+            raise WeightsError("holds a training of another architecture.", where=self.checkpoint, cure="Choose another checkpoint file.")
         self.model.load_state_dict(_under(tensors, "model."))
         self.average = _under(tensors, "average.")
         saved = self.optimiser.state_dict()

@@ -29,9 +29,7 @@ def save_arrays(path: str | Path, arrays: Mapping[str, np.ndarray]) -> None:
                 _write_member(archive, name, arrays[name])
         with zipfile.ZipFile(temporary) as archive:
             if archive.testzip() is not None:
-                raise ResourceError(
-                    "what was written cannot be read back.", where=path.name, cure="Check the disk, then try again."
-                )
+                raise ResourceError("what was written cannot be read back.", where=path.name, cure="Check the disk, then try again.")
 
 
 def load_arrays(path: str | Path) -> dict[str, np.ndarray]:

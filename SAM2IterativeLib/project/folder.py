@@ -54,9 +54,7 @@ class Project:
         path = Path(folder).resolve()
         for name in _OURS:
             if (path / name).exists():
-                raise ProjectError(
-                    f"the folder already holds {name!r}.", where=path.name, cure="Open it, or choose another folder."
-                )
+                raise ProjectError(f"the folder already holds {name!r}.", where=path.name, cure="Open it, or choose another folder.")
         settings = settings or Settings()
         write_settings(path / "project.toml", settings if settings.name else replace(settings, name=path.name))
         return cls.open(path)
@@ -90,11 +88,7 @@ class Project:
             return cls(path, None, read_only=True, notice=_held_notice(path / "project.lock"))
         try:
             sweep(path)
-            notice = (
-                "The project lies on a network share: let only one computer work on it at a time."
-                if is_network_share(path)
-                else ""
-            )
+            notice = "The project lies on a network share: let only one computer work on it at a time." if is_network_share(path) else ""
             return cls(path, lock, read_only=False, notice=notice)
         except BaseException:
             lock.release()
@@ -362,9 +356,7 @@ class Project:
 
     def _verified(self, path: Path, digest: str, case: str) -> Path:
         if not path.is_file():
-            raise ProjectError(
-                f"the file {path.name} is missing.", where=case, cure="Restore it from a copy, or import the case again."
-            )
+            raise ProjectError(f"the file {path.name} is missing.", where=case, cure="Restore it from a copy, or import the case again.")
         if sha256_of(path) != digest:
             raise ProjectError(
                 f"the file {path.name} changed since it was imported.",

@@ -142,9 +142,7 @@ class Journal:
     def finish_round(self, round: int, numbers: Mapping[str, Any]) -> None:
         """Record a round's numbers (plain JSON values); a repeated round replaces its row."""
         with self.writing() as database:
-            database.execute(
-                "INSERT OR REPLACE INTO rounds VALUES (?, ?, ?)", (round, json.dumps(dict(numbers), sort_keys=True), now())
-            )
+            database.execute("INSERT OR REPLACE INTO rounds VALUES (?, ?, ?)", (round, json.dumps(dict(numbers), sort_keys=True), now()))
 
     def rounds(self) -> dict[int, dict[str, Any]]:
         """The numbers of the finished rounds, ascending."""
@@ -163,9 +161,7 @@ class Journal:
 
     def latest_numbers(self, name: str) -> dict[str, tuple[int, float]]:
         """For each case that has a number of this name: its newest round and the value."""
-        rows = self.read(
-            'SELECT round, "case", value FROM case_numbers WHERE name = ? AND value IS NOT NULL ORDER BY round', (name,)
-        )
+        rows = self.read('SELECT round, "case", value FROM case_numbers WHERE name = ? AND value IS NOT NULL ORDER BY round', (name,))
         return {row["case"]: (row["round"], row["value"]) for row in rows}
 
     # Events

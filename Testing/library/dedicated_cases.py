@@ -42,9 +42,7 @@ PLAN_3D = replace(
     kernels=((3, 3, 3),) * 3,
     batch=2,
 )
-STILL = AugmentationPlan(
-    **{name: 0.0 for name in AugmentationPlan.__dataclass_fields__ if name.endswith("_chance")}, mirror_axes=()
-)
+STILL = AugmentationPlan(**{name: 0.0 for name in AugmentationPlan.__dataclass_fields__ if name.endswith("_chance")}, mirror_axes=())
 
 
 def ball(seed: int, size: tuple[int, int, int] = (14, 32, 30)) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:

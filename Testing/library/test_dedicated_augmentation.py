@@ -13,9 +13,7 @@ from SAM2IterativeLib.dedicated.augmentation import Augmentation, augment, crop,
 from SAM2IterativeLib.dedicated.plan import AugmentationPlan, Plan
 from SAM2IterativeLib.dedicated.sampling import Batch, Sampler
 
-STRONG = AugmentationPlan(
-    **{name: 0.7 for name in AugmentationPlan.__dataclass_fields__ if name.endswith("_chance")}, mirror_axes=(1, 2)
-)
+STRONG = AugmentationPlan(**{name: 0.7 for name in AugmentationPlan.__dataclass_fields__ if name.endswith("_chance")}, mirror_axes=(1, 2))
 PLANS = [PLAN_2D, PLAN_3D]
 
 

@@ -14,9 +14,7 @@ from SAM2IterativeLib.dedicated.plan import Plan
 from SAM2IterativeLib.dedicated.weights import content_hash, load_weights, save_weights
 from SAM2IterativeLib.errors import WeightsError
 
-ANISOTROPIC = replace(
-    PLAN_3D, patch=(6, 32, 32), strides=((1, 1, 1), (1, 2, 2), (2, 2, 2)), kernels=((1, 3, 3), (1, 3, 3), (3, 3, 3))
-)
+ANISOTROPIC = replace(PLAN_3D, patch=(6, 32, 32), strides=((1, 1, 1), (1, 2, 2), (2, 2, 2)), kernels=((1, 3, 3), (1, 3, 3), (3, 3, 3)))
 
 
 @pytest.mark.parametrize("plan", [PLAN_2D, PLAN_3D, ANISOTROPIC, replace(PLAN_2D, norm="batch")])

@@ -26,9 +26,7 @@ CT = Fingerprint((300, 512, 512), (1.5, 0.8, 0.8), range=(-1024, 3071), foregrou
 SMALL = Fingerprint((35, 51, 35), (1.0, 1.0, 1.0))
 
 
-def plan_for(
-    *fingerprints: Fingerprint, device: Device = CPU, classes: int = 1, names: tuple[str, ...] = (), **wishes: Any
-) -> Plan:
+def plan_for(*fingerprints: Fingerprint, device: Device = CPU, classes: int = 1, names: tuple[str, ...] = (), **wishes: Any) -> Plan:
     return make_plan(fingerprints, classes, DedicatedSettings(**wishes), device, names)
 
 

@@ -96,9 +96,7 @@ def test_nnunet_out_and_in_again(tmp_path: Path) -> None:
     from SAM2IterativeLib.project import label_of
     from SAM2IterativeLib.settings import Settings
 
-    with Project.create(
-        tmp_path / "p", Settings(name="My organ", labels=(label_of(3, "front"), label_of(17, "back")))
-    ) as project:
+    with Project.create(tmp_path / "p", Settings(name="My organ", labels=(label_of(3, "front"), label_of(17, "back")))) as project:
         project.add_case("a", small_image(1), small_labels(values=(3, 17)))
         project.add_case("b", small_image(2))
         project.add_case("c", small_image(3))

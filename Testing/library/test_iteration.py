@@ -117,9 +117,7 @@ def test_killed_from_outside_it_continues_to_the_same_files(
         assert artefact_hashes(project) == finished[1]
 
 
-def test_hidden_references_are_never_looked_at(
-    tmp_path: Path, weights: Path, finished: tuple[Path, dict[str, str], list[Message]]
-) -> None:
+def test_hidden_references_are_never_looked_at(tmp_path: Path, weights: Path, finished: tuple[Path, dict[str, str], list[Message]]) -> None:
     """Validation labels replaced by garbage change nothing but the scores."""
     with small_project(tmp_path / "project", weights, validation=1) as project:
         case = project.case("case_4")
@@ -164,9 +162,9 @@ def test_an_altered_artefact_is_made_again(tmp_path: Path, weights: Path) -> Non
     with small_project(tmp_path / "project", weights) as project:
         seen: list[Message] = []
         with pytest.raises(Stopped):
-            Iteration(
-                project, CPU, seen.append, lambda: any(isinstance(m, StageFinished) and m.stage == "propagation" for m in seen)
-            ).run(1)
+            Iteration(project, CPU, seen.append, lambda: any(isinstance(m, StageFinished) and m.stage == "propagation" for m in seen)).run(
+                1
+            )
         path = project.artefact(0, "case_2", "coarse.nii.gz")
         whole = path.read_bytes()
         path.write_bytes(whole[: len(whole) // 2])
@@ -211,9 +209,7 @@ def test_missing_weights_end_the_run_with_a_sentence(tmp_path: Path) -> None:
 
 def test_colour_pictures_and_single_slices_go_through(tmp_path: Path, weights: Path) -> None:
     random = np.random.default_rng(0)
-    settings = replaced(
-        replaced(Settings(labels=(Label(1, "polyp"),)), "foundation.weights", str(weights)), "dedicated.first_steps", 4
-    )
+    settings = replaced(replaced(Settings(labels=(Label(1, "polyp"),)), "foundation.weights", str(weights)), "dedicated.first_steps", 4)
     geometry = Geometry((1, 40, 48), planar=True)
     with Project.create(tmp_path / "project", replaced(settings, "dedicated.round_steps", 2)) as project:
         for number in range(4):

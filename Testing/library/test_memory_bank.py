@@ -94,9 +94,7 @@ def test_a_query_never_gets_an_entry_of_another_class(mode: str, seed: int) -> N
 def test_permuting_class_ids_permutes_what_is_chosen(mode: str, seed: int) -> None:
     names = {1: 3, 2: 1, 3: 2}
     entries = random_entries(seed)
-    renamed = [
-        dataclasses.replace(e, class_index=names[e.class_index], classes=frozenset(names[c] for c in e.classes)) for e in entries
-    ]
+    renamed = [dataclasses.replace(e, class_index=names[e.class_index], classes=frozenset(names[c] for c in e.classes)) for e in entries]
     for c in names:
         asked = query(20, class_index=c, classes=frozenset({1, 2}), descriptor=unit(1, 0, 0, 0))
         other = dataclasses.replace(asked, class_index=names[c], classes=frozenset({names[1], names[2]}))

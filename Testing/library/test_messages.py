@@ -39,7 +39,17 @@ def test_every_kind_has_plain_fields() -> None:
     """A new message with a field that JSON cannot carry would fail here and not in a clinic."""
     for kind in Message.kinds.values():
         for field in dataclasses.fields(kind):
-            assert str(field.type).split("[")[0] in {"str", "int", "float", "bool", "dict", "tuple", "str | None", "int | None", "float | None"}
+            assert str(field.type).split("[")[0] in {
+                "str",
+                "int",
+                "float",
+                "bool",
+                "dict",
+                "tuple",
+                "str | None",
+                "int | None",
+                "float | None",
+            }
 
 
 def test_numbers_that_are_none_become_null() -> None:

@@ -160,10 +160,7 @@ def test_a_whole_body_label_map_passes(tmp_path: Path) -> None:
 
 
 def test_real_images_are_never_taken_for_labels(real_data: Path) -> None:
-    paths = (
-        sorted((real_data / "hippocampus" / "images").iterdir())[:6]
-        + sorted((real_data / "left_atrium" / "images").iterdir())[:3]
-    )
+    paths = sorted((real_data / "hippocampus" / "images").iterdir())[:6] + sorted((real_data / "left_atrium" / "images").iterdir())[:3]
     for path in paths:
         with pytest.raises(DataError):
             read_label_map(path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import subprocess
 from collections.abc import Sequence
@@ -33,7 +34,7 @@ class Recorder:
     def pip_install(self, arguments: Sequence[str]) -> None:
         self.calls.append(tuple(arguments))
         self.build_cuda.append(os.environ.get("SAM2_BUILD_CUDA"))
-        for flag, path in zip(arguments, arguments[1:], strict=False):
+        for flag, path in itertools.pairwise(arguments):
             if flag == "--constraint":
                 self.constraints = Path(path).read_text()
             if flag == "--requirement":
