@@ -120,6 +120,7 @@ class FoundationSettings:
     """The SAM2 model: a preset's name, or a local checkpoint file of the official format."""
 
     weights: str = "compact"
+    """A preset's name, "adapted" for the project's own (made by ``adapt``), or the path of a checkpoint file."""
     decay: float = bounded(5.0, 0.1, 1000.0)
     """Slices over which a key frame's influence falls to 1/e when passes are averaged (method (g))."""
 

@@ -241,14 +241,15 @@ class Worker:
     def _corrector(self, project: Project, device: Device) -> Corrector:
         """The loaded SAM2, loaded anew where settings or file changed."""
         from .correction import Corrector
-        from .foundation.checkpoints import load_foundation, locate
+        from .foundation.checkpoints import load_foundation, locate, weights_in_use
 
         settings = project.settings
-        file = locate(settings.foundation.weights)[0].stat()
+        weights = weights_in_use(settings.foundation.weights, project.models_folder)
+        file = locate(weights)[0].stat()
         key = (settings.foundation, settings.memory, device, file.st_mtime_ns, file.st_size)
         if self._loaded is None or self._loaded[0] != key:
             self._loaded = None  # not two models in memory at once
-            foundation = load_foundation(settings.foundation.weights, device)
+            foundation = load_foundation(weights, device)
             self._loaded = key, Corrector(foundation, device, settings.memory, settings.foundation.decay, self._check_stop)
         return self._loaded[1]
 

@@ -172,11 +172,11 @@ class CaseView:
 
     def _enter_compare(self) -> None:
         assert self.scene is not None
+        slice_before = self.scene.current_slice()
         if self._layout_before is None:
             self._layout_before = layouts.show_compare_layout()
         left, right = layouts.view_names()
         slicer.util.setSliceViewerLayers(background=self.scene.image_node(), fit=True)
-        slice_before = self.scene.current_slice()
         self.scene.compare({left: "coarse", right: "propagated"})
         if slice_before is not None:
             self.scene.jump_to_slice(slice_before)
@@ -184,10 +184,13 @@ class CaseView:
     def _leave_compare(self) -> None:
         if self._layout_before is None:
             return
+        k = self.current_slice()
         before, self._layout_before = self._layout_before, None
         layouts.restore_layout(before)
         if self.scene is not None and self.scene.case is not None:
             self.scene.compare({})
+            if k is not None:
+                self.scene.jump_to_slice(k)
         self._ui.compareButton.checked = False
 
     # Slices

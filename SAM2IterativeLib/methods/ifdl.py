@@ -22,7 +22,7 @@ from ..dedicated.prediction import Predictor
 from ..dedicated.training import PseudoLabelObjective, Task, train
 from ..dedicated.weights import load_weights, save_weights
 from ..files import write_text
-from ..foundation.checkpoints import load_foundation
+from ..foundation.checkpoints import load_foundation, weights_in_use
 from ..foundation.features import FeatureCache, VolumeFeatures, Window
 from ..foundation.memory_bank import Entry
 from ..foundation.propagation import Guidance, Propagator, allowed_slices, axial_positions, classes_per_slice
@@ -229,7 +229,8 @@ class IFDL(Method):
     def _load_foundation(self) -> None:
         run = self.run
         if self._features is None:
-            self._features = FeatureCache(load_foundation(run.settings.foundation.weights, run.device), run.device)
+            weights = weights_in_use(run.settings.foundation.weights, run.project.models_folder)
+            self._features = FeatureCache(load_foundation(weights, run.device), run.device)
         propagator = Propagator(
             self._features.foundation.model, run.device, run.settings.memory, run.settings.foundation.decay, run.check_stop
         )

@@ -10,6 +10,7 @@ import copy
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from ..dedicated.plan import read_plan
 from ..device import Device
 from ..errors import DataError, Stopped, WeightsError
 from ..foundation.arithmetic import fast_arithmetic
-from ..foundation.checkpoints import Foundation, load_foundation, locate, read_tensors, save_compact
+from ..foundation.checkpoints import ADAPTED, Foundation, load_foundation, locate, read_tensors, save_compact, weights_in_use
 from ..foundation.features import Window, prepare_images
 from ..foundation.sam2_model import SAM2Base
 from ..orientation import orientation_of, turn
@@ -30,7 +31,6 @@ from .exercise_run import exercise_loss
 from .tasks import Clip, Exercise
 
 TRAINABLE = ("sam_mask_decoder", "memory_attention", "memory_encoder", "obj_ptr_proj", "obj_ptr_tpos_proj", "maskmem_tpos_enc")
-ADAPTED_FILE = "adapted.safetensors"
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ def adapt_project(
     say: Callable[[str], None] = lambda text: None,
     stop_asked: Callable[[], bool] = lambda: False,
 ) -> AdaptationResult:
-    """Adapt the project's SAM2; on success the project's setting ``foundation.weights`` points to the adapted file.
+    """Adapt the project's SAM2; on success the project's setting ``foundation.weights`` becomes ``ADAPTED``.
 
     Raises:
         DataError: fewer than two labelled cases.
@@ -83,7 +83,7 @@ def adapt_project(
     volumes = labelled_volumes(project)
     if len(volumes) < 2:
         raise DataError("adapting needs two labelled cases: one to learn from, one to judge by.", cure="Label another case.")
-    weights = project.settings.foundation.weights
+    weights = weights_in_use(project.settings.foundation.weights, project.models_folder)
     _, architecture = read_tensors(locate(weights)[0])
     if architecture is None:
         raise WeightsError("only compact weights can be adapted.", where=weights, cure="Choose foundation.weights = 'compact'.")
@@ -91,9 +91,9 @@ def adapt_project(
     before, after, model = adapt(foundation, volumes[:-1], volumes[-1], plan, device, say, stop_asked)
     used = after > before
     if used:
-        path = project.models_folder / ADAPTED_FILE
+        path = Path(weights_in_use(ADAPTED, project.models_folder))
         save_compact(model, architecture, path, {"adapted_from": foundation.digest, "held_out_dice": [before, after]})
-        project.change_settings(replaced(project.settings, "foundation.weights", str(path)))
+        project.change_settings(replaced(project.settings, "foundation.weights", ADAPTED))
     return AdaptationResult(before, after, used, volumes[-1].name)
 
 

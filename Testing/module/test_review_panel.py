@@ -602,7 +602,21 @@ class TestDrafts:
     def test_another_segment_saves_it(self, panel: Any) -> None:
         panel.toggle_correcting()
         _paint(panel)
+        print(
+            "DBG",
+            panel.correction._save.isActive(),
+            panel.ui.editor.currentSegmentID(),
+            panel.ui.segmentsTable.selectedSegmentIDs(),
+            panel.correction._draft,
+        )
         panel.ui.editor.setCurrentSegmentID("segment_of_label_300")
+        print(
+            "DBG",
+            panel.correction._save.isActive(),
+            panel.ui.editor.currentSegmentID(),
+            panel.ui.segmentsTable.selectedSegmentIDs(),
+            panel.correction._draft,
+        )
         assert Drafts(panel.session.project).newest(panel.view.material.case, "Dr. A") is not None
 
     def test_it_can_be_discarded_after_asking(self, panel: Any, make_panel: Any, folder: Path) -> None:

@@ -15,6 +15,11 @@ def view_names() -> tuple[str, str]:
     return f"{_PREFIX}{VIEWS[0]}", f"{_PREFIX}{VIEWS[1]}"
 
 
+def comparing() -> bool:
+    """Whether our layout is shown."""
+    return int(slicer.app.layoutManager().layoutLogic().GetLayoutNode().GetViewArrangement()) == COMPARE
+
+
 def show_compare_layout() -> int:
     """Show two slice views side by side; the layout that was shown before."""
     node = slicer.app.layoutManager().layoutLogic().GetLayoutNode()

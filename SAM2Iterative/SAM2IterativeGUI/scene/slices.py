@@ -12,6 +12,8 @@ import slicer.util
 
 from SAM2IterativeLib.volumes import Geometry
 
+from . import layouts
+
 _ALONG = 0.9
 """Cosine from which a view looks along an axis of the grid: others cut obliquely through the slices."""
 
@@ -63,14 +65,8 @@ def slice_views() -> list[Any]:
 
 
 def acquisition_views(geometry: Geometry) -> list[Any]:
-    """The slice nodes that look along the grid's slices, the straightest first."""
-    across = _unit(geometry.ijk_to_ras()[:3, 2])
-
-    def straightness(node: Any) -> float:
-        normal = slicer.util.arrayFromVTKMatrix(node.GetSliceToRAS())[:3, 2]
-        return float(abs(_unit(normal) @ across))
-
-    return sorted((node for node in slice_views() if straightness(node) >= _ALONG), key=straightness, reverse=True)
+    """The slice nodes in the present layout that look along the grid's slices, the straightest first."""
+    return _along(geometry, _shown_views())
 
 
 def current_slice(geometry: Geometry) -> int | None:
@@ -100,7 +96,7 @@ def jump_to_place(geometry: Geometry, kji: Sequence[float]) -> None:
 def align_views(names: Sequence[str], geometry: Geometry) -> None:
     """Make the named views look along the slices, at the same slice and zoom, and move together."""
     views = {node.GetLayoutName(): node for node in slice_views()}
-    model = next(iter(acquisition_views(geometry)), None)
+    model = next(iter(_along(geometry, [node for name, node in views.items() if name not in names])), None)
     for name in names:
         node = views[name]
         if model is not None and node is not model:
@@ -118,6 +114,26 @@ def keep_to_views(display_node: Any, names: Sequence[str]) -> None:
     for node in slice_views():
         if node.GetLayoutName() in names:
             display_node.AddViewNodeID(node.GetID())
+
+
+def _along(geometry: Geometry, nodes: Sequence[Any]) -> list[Any]:
+    across = _unit(geometry.ijk_to_ras()[:3, 2])
+
+    def straightness(node: Any) -> float:
+        normal = slicer.util.arrayFromVTKMatrix(node.GetSliceToRAS())[:3, 2]
+        return float(abs(_unit(normal) @ across))
+
+    return sorted((node for node in nodes if straightness(node) >= _ALONG), key=straightness, reverse=True)
+
+
+def _shown_views() -> list[Any]:
+    """The slice nodes in the present layout: views of another layout stay in the scene, where they stood."""
+    nodes = slice_views()
+    mapped = [node for node in nodes if node.IsMappedInLayout()]
+    if mapped:
+        return mapped
+    ours = layouts.view_names()
+    return [node for node in nodes if (node.GetLayoutName() in ours) == layouts.comparing()]
 
 
 def _existing(node_id: str | None) -> str | None:
