@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Annotated, Any
 
+import qt
 import slicer
 import slicer.util
 from slicer.i18n import tr as _
@@ -110,6 +111,7 @@ class SAM2IterativeWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
                 panel.widget.setMRMLScene(slicer.mrmlScene)
         self.ui = slicer.util.childWidgetVariables(form)
         self.tabs.connect("currentChanged(int)", self._onTab)
+        self._fitHeight(self.tabs.currentIndex)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartCloseEvent, self.onSceneStartClose)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndCloseEvent, self.onSceneEndClose)
         self.initializeParameterNode()
@@ -140,8 +142,15 @@ class SAM2IterativeWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self.panels[tab].open_case(case)
 
     def _onTab(self, number: int) -> None:
+        self._fitHeight(number)
         if self.parent.isEntered:
             self._enterTab(number)
+
+    def _fitHeight(self, shown: int) -> None:
+        """Let the panel be as high as the open tab wants, not as the highest one."""
+        for number in range(self.tabs.count):
+            wanted = qt.QSizePolicy.Preferred if number == shown else qt.QSizePolicy.Ignored
+            self.tabs.widget(number).setSizePolicy(qt.QSizePolicy.Preferred, wanted)
 
     def _enterTab(self, number: int | None) -> None:
         if self._shown is not None:

@@ -20,7 +20,7 @@ from .project import Project
 from .report import write_report
 from .settings import DedicatedSettings, RoundSettings, Settings
 
-CASES, LABELLED, SEED, ROUNDS = 14, 3, 7, 2
+CASES, LABELLED, SEED, ROUNDS = 12, 3, 7, 2
 _STEPS = DedicatedSettings(first_steps=220, round_steps=110)
 """Few steps, so that the demo ends within five minutes on two cores; the project's own defaults are larger."""
 

@@ -20,7 +20,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 from . import __version__
 from .errors import MissingPackageError, Stopped
@@ -37,7 +37,6 @@ from .messages import (
     PropagateCorrection,
     Ready,
     Refused,
-    Reporter,
     RunFailed,
     Shutdown,
     StartRun,
@@ -47,6 +46,7 @@ from .messages import (
 )
 from .pipes import Pipes
 from .project import Project
+from .worker_client import JOB_ENDS
 
 if TYPE_CHECKING:
     from .correction import Corrector
@@ -68,6 +68,7 @@ class Worker:
         self._lock = threading.Lock()
         self._job: Message | None = None
         self._process: int | None = None
+        self._log: IO[str] | None = None
         self._loaded: tuple[object, Corrector] | None = None
         self._jobs: dict[type[Message], Callable[..., None]] = {
             StartRun: self._run,
@@ -89,8 +90,6 @@ class Worker:
                 self._greet(request)
             else:
                 self._do(request)
-                with self._lock:
-                    self._job = None
         return 0
 
     # Threads beside the work
@@ -167,40 +166,58 @@ class Worker:
         """Do one job; whatever goes wrong becomes a message, and the worker lives on."""
         name = type(request).__name__
         if self._process is None:
-            self.pipes.send(Refused(name, "The worker was not greeted: send 'Hello' first."))
+            self._end_job(Refused(name, "The worker was not greeted: send 'Hello' first."))
             return
 
-        def fail(error: BaseException, sentence: str, kind: str) -> None:
-            self.pipes.send(RunFailed(sentence, kind, traceback_text(error), name))
+        def fail(error: Exception, sentence: str, kind: str) -> None:
+            self._end_job(RunFailed(sentence, kind, traceback_text(error), name))
 
         try:
             from .iteration import run_safely
 
-            run_safely(lambda: self._jobs[type(request)](request), lambda message: self.pipes.send(_signed(message, name)))
-        except ImportError as error:
+            run_safely(lambda: self._jobs[type(request)](request), lambda message: self._tell(_signed(message, name)))
+        except (ImportError, MissingPackageError) as error:
             fail(error, _missing(error).sentence, MissingPackageError.__name__)
-        except MissingPackageError as error:
-            fail(error, error.sentence, MissingPackageError.__name__)
         except Exception as error:  # the one place where anything may end: a fault in one job must not cost the others
-            what = without_paths(str(error).strip().partition("\n")[0])
-            fail(
-                error,
-                f"An unexpected fault ({type(error).__name__}: {what}). The log has the details; please report it.",
-                type(error).__name__,
-            )
+            what = f"{type(error).__name__}: {without_paths(str(error).strip().partition(chr(10))[0])}"
+            fail(error, f"An unexpected fault ({what}). The log has the details; please report it.", type(error).__name__)
+        finally:
+            if self._log is not None:
+                self._log.close()
+                self._log = None
+
+    def _tell(self, message: Message) -> None:
+        """Send a message, and write it to the project's log."""
+        if isinstance(message, JOB_ENDS):
+            self._end_job(message)
+        else:
+            self._send_and_log(message)
+
+    def _end_job(self, message: Message) -> None:
+        """The last message of a job: who reads it may send the next job at once."""
+        with self._lock:
+            self._job = None
+        self._send_and_log(message)
+
+    def _send_and_log(self, message: Message) -> None:
+        self.pipes.send(message)
+        if self._log is not None:
+            with contextlib.suppress(OSError):  # a full disk shows where it matters, with a sentence
+                self._log.write(to_line(message) + "\n")
+                self._log.flush()
 
     def _run(self, request: StartRun) -> None:
         from .iteration import Iteration
 
-        with self._project(request.project) as (project, device, report):
-            run = Iteration(project, device, report, self._stop_asked)
+        with self._project(request.project) as (project, device):
+            run = Iteration(project, device, self._tell, self._stop_asked)
             run.run(request.rounds, until_converged=request.until_converged)
 
     def _propagate(self, request: PropagateCorrection) -> None:
         from .correction import answer_correction
 
-        with self._project(request.project) as (project, device, report):
-            report(answer_correction(project, self._corrector(project, device), request))
+        with self._project(request.project) as (project, device):
+            self._tell(answer_correction(project, self._corrector(project, device), request))
 
     def _predict(self, request: PredictFolder) -> None:
         from .device import choose_device
@@ -209,34 +226,27 @@ class Worker:
         began = time.monotonic()
         with Project.open(request.project, read_only=True) as project:
             device = choose_device(project.settings.device)
-            send, stop = self.pipes.send, self._stop_asked
-            result = predict_folder(project, request.images, request.output, device, report=send, stop=stop)
-        self.pipes.send(FolderPredicted(len(result.written), dict(result.set_aside), time.monotonic() - began))
+            result = predict_folder(project, request.images, request.output, device, report=self._tell, stop=self._stop_asked)
+        self._tell(FolderPredicted(len(result.written), dict(result.set_aside), time.monotonic() - began))
 
     def _estimate(self, request: EstimateNeeds) -> None:
         from .dedicated.plan import read_plan
         from .iteration import Iteration
         from .needs import estimate_needs
 
-        with self._project(request.project) as (project, device, report):
+        with self._project(request.project) as (project, device):
             planned = project.plan_path.is_file()
-            plan = read_plan(project.plan_path) if planned else Iteration(project, device, report).planned()
-            report(estimate_needs(project, plan, device, self._corrector(project, device).foundation, request.rounds))
+            plan = read_plan(project.plan_path) if planned else Iteration(project, device, self._tell).planned()
+            self._tell(estimate_needs(project, plan, device, self._corrector(project, device).foundation, request.rounds))
 
     @contextlib.contextmanager
-    def _project(self, folder: str) -> Iterator[tuple[Project, Device, Reporter]]:
-        """The project opened on behalf of the greeting process, its device, and a reporter that also writes the project's log."""
+    def _project(self, folder: str) -> Iterator[tuple[Project, Device]]:
+        """The project opened on behalf of the greeting process, and its device; from here on the project's log is written."""
         from .device import choose_device
 
-        with Project.open(folder, shared_with=self._process) as project, open(project.log_path, "a", encoding="utf-8") as log:
-
-            def report(message: Message) -> None:
-                self.pipes.send(message)
-                with contextlib.suppress(OSError):  # a full disk shows where it matters, with a sentence
-                    log.write(to_line(message) + "\n")
-                    log.flush()
-
-            yield project, choose_device(project.settings.device), report
+        with Project.open(folder, shared_with=self._process) as project:
+            self._log = open(project.log_path, "a", encoding="utf-8")  # noqa: SIM115 - closed after the job's last message
+            yield project, choose_device(project.settings.device)
 
     def _corrector(self, project: Project, device: Device) -> Corrector:
         """The loaded SAM2, loaded anew where settings or file changed."""

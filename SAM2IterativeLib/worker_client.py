@@ -100,7 +100,8 @@ class WorkerClient:
         self._unanswered = 0
         self._stage = ""
         self._leaving = False
-        self._ended = threading.Event()
+        self._gone = False
+        self._told = threading.Event()
 
     # Life
 
@@ -123,17 +124,18 @@ class WorkerClient:
         for thread in readers:
             thread.start()
         threading.Thread(target=self._watch, args=(self._process, readers), daemon=True).start()
-        self.send(Hello(__version__, os.getpid()))
+        with contextlib.suppress(WorkerError):  # gone already: WorkerEnded tells why
+            self.send(Hello(__version__, os.getpid()))
 
     @property
     def running(self) -> bool:
         """Whether the process lives."""
-        return self._process is not None and not self._ended.is_set()
+        return self._process is not None and not self._gone
 
     @property
     def busy(self) -> bool:
         """Whether a job was sent that has not ended."""
-        return self._unanswered > 0
+        return self._unanswered > 0 and not self._gone
 
     @property
     def silent_for(self) -> float:
@@ -159,13 +161,13 @@ class WorkerClient:
             WorkerError: the worker is gone.
         """
         process = self._process
-        if process is None or process.stdin is None or self._ended.is_set():
+        if process is None or process.stdin is None or self._gone:
             raise WorkerError("the worker does not run.", cure="Start it again.")
         try:
             with self._write_lock:
+                self._unanswered += isinstance(request, JOBS)  # before it is sent: the answer may be there at once
                 process.stdin.write(to_line(request).encode() + b"\n")
                 process.stdin.flush()
-                self._unanswered += isinstance(request, JOBS)
         except (OSError, ValueError) as error:  # ValueError: the pipe was closed by the other thread
             raise WorkerError("the worker is gone.", cure="Start it again.") from error
 
@@ -194,12 +196,12 @@ class WorkerClient:
         self._leaving = True
         with contextlib.suppress(WorkerError):
             self.send(Shutdown())
-        went = self._ended.wait(polite)
+        went = self._told.wait(polite)
         if not went:
             terminate_tree(process)
-            if not self._ended.wait(terminate):
+            if not self._told.wait(terminate):
                 kill_tree(process)
-                self._ended.wait(terminate)
+                self._told.wait(terminate)
         return went
 
     def end_soon(self, polite: float = 10.0, terminate: float = 5.0) -> threading.Thread:
@@ -243,12 +245,13 @@ class WorkerClient:
         kill_tree(process)  # where the launcher died, its child may live on
         for thread in readers:
             thread.join(timeout=5)
-        self._ended.set()
+        ended = WorkerEnded(self._leaving, self._last_words(code), self.stderr_tail)
+        self._gone, self._unanswered = True, 0
         with contextlib.suppress(OSError):
             if process.stdin is not None:
                 process.stdin.close()
-        self._deliver(WorkerEnded(self._leaving, self._last_words(code), self.stderr_tail))
-        self._unanswered = 0
+        self._deliver(ended)
+        self._told.set()
 
     def _last_words(self, code: int) -> str:
         if self._leaving:

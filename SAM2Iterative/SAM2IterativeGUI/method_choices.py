@@ -11,13 +11,13 @@ _MARK = "METHOD"
 
 
 def methods_on_disk() -> dict[str, str]:
-    """Name -> first paragraph of its description, for every file of the library that holds a method."""
+    """Name -> what it does, the second paragraph of its description; for every file of the library that holds a method."""
     folder = Path(SAM2IterativeLib.__file__).parent / "methods"
     found = {}
     for path in sorted(folder.glob("[a-z]*.py")):
         tree = ast.parse(path.read_text(encoding="utf-8"))
         names = {target.id for node in tree.body if isinstance(node, ast.Assign) for target in node.targets if isinstance(target, ast.Name)}
         if _MARK in names:
-            lines = (ast.get_docstring(tree) or path.stem).split("\n\n")
-            found[path.stem] = " ".join(lines[0].split())
+            paragraphs = (ast.get_docstring(tree) or path.stem).split("\n\n")
+            found[path.stem] = " ".join(paragraphs[min(1, len(paragraphs) - 1)].split())
     return found

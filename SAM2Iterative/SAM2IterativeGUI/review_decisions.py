@@ -50,13 +50,22 @@ class Decisions:
         """The case, or the segment of a label value, is right as it is on the screen: accepted, or corrected where a person changed it.
 
         Raises:
-            ProjectError: no case is open, no reviewer named, or the project is read-only.
+            ProjectError: no case is open, there is nothing to accept, no reviewer named, or the project is read-only.
             DataError: a person added a segment that is none of the project's labels.
         """
         scene, material, review = self._open()
         shown = scene.proposal()
+        if material.proposal is None and not shown.array.any():
+            raise ProjectError(
+                _("there is nothing to accept yet."), where=material.case.id, cure=_("Draw the labels, or run a round first.")
+            )
         segments = () if value is None else (value,)
-        told = {"reviewer": self._session.reviewer, "comment": self._comment(), "segments": segments, "round": material.round or None}
+        told: dict[str, Any] = {
+            "reviewer": self._session.reviewer,
+            "comment": self._comment(),
+            "segments": segments,
+            "round": material.round or None,
+        }
         if self.changed(shown, value):
             decision = review.correct(material.case, shown, **told)
         else:
@@ -87,7 +96,12 @@ class Decisions:
         if not reason:
             raise ProjectError(_("a rejection needs a reason."), where=material.case.id, cure=_("Choose or type one, then reject again."))
         segments = () if value is None else (value,)
-        told = {"reviewer": self._session.reviewer, "comment": self._comment(), "segments": segments, "round": material.round or None}
+        told: dict[str, Any] = {
+            "reviewer": self._session.reviewer,
+            "comment": self._comment(),
+            "segments": segments,
+            "round": material.round or None,
+        }
         return self._decided(review.reject(material.case, reason=reason, **told))
 
     def take_back(self) -> Decision:
@@ -181,6 +195,8 @@ class Decisions:
         ui.rejectSegmentButton.text = _("Reject '{name}'").format(name=name) if name else _("Reject segment")
         locked = scene is not None and value is not None and value in scene.locked()
         ui.lockButton.checked = locked
+        lock = _("Unlock '{name}' (L)") if locked else _("Lock '{name}' (L)")
+        ui.lockButton.text = lock.format(name=name) if name else _("Lock segment (L)")
 
     def _history(self) -> str:
         """The open case's decisions and disagreements, as HTML."""

@@ -24,9 +24,10 @@ class Material:
     """A case as the review shows it.
 
     Attributes:
-        round: whose proposal it is; 0 where no round made one yet.
+        round: the newest one that worked on the case; 0 for none.
         start: what the person sees to review first: their own decisions laid over the proposal.
-        proposal, coarse, propagated: label maps of the round; None where it made none.
+        proposal: the round's pseudo-label, or the labels that came with the case; None where there is neither.
+        coarse, propagated: label maps of the round; None where it made none.
         uncertainty: (k, j, i) in [0, 1]; None where the round made none.
         prompts: what SAM2 was told, in ``prompt_geometry``.
         prompt_geometry: the case's grid with the axis along which SAM2 saw the slices first.
@@ -51,17 +52,22 @@ def read_material(project: Project, case: Case, reviewer: str) -> Material:
         ProjectError: a file is missing or was changed; the sentence says which and what to do.
     """
     review, files = Review(project), RoundFiles(project)
-    image = project.read_case_image(case)
-    found = review.proposal_round(case)
-    if found is None:
-        bare = Material(case, 0, image, _nothing(project, image.geometry), None, None, None, None, (), image.geometry)
-        return replace(bare, start=starting_map(review, bare, reviewer))
-    round, proposal = review.proposal(case)
-    propagated = files.label_map(round, case, PROPAGATED)
-    geometry, prompts = on_grid(files.prompts(round, case), image.geometry, project.values, propagated, _orientation(project))
-    coarse, doubt = files.label_map(round, case, COARSE), files.uncertainty(round, case)
-    material = Material(case, round, image, proposal, proposal, coarse, propagated, doubt, prompts, geometry)
+    image, round = project.read_case_image(case), review.proposal_round(case) or 0
+    proposal = _proposal(project, review, case)
+    coarse, propagated = (files.label_map(round, case, name) if round else None for name in (COARSE, PROPAGATED))
+    doubt = files.uncertainty(round, case) if round else None
+    told = files.prompts(round, case) if round else ()
+    geometry, prompts = on_grid(told, image.geometry, project.values, propagated, _orientation(project))
+    start = proposal or _nothing(project, image.geometry)
+    material = Material(case, round, image, start, proposal, coarse, propagated, doubt, prompts, geometry)
     return replace(material, start=starting_map(review, material, reviewer))
+
+
+def _proposal(project: Project, review: Review, case: Case) -> LabelMap | None:
+    """What is there to review: the labels that came with the case, else the newest pseudo-label."""
+    if case.label is not None:
+        return project.read_case_label(case)
+    return review.proposal(case)[1] if review.proposal_round(case) is not None else None
 
 
 def starting_map(review: Review, material: Material, reviewer: str) -> LabelMap:

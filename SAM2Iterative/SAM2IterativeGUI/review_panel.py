@@ -307,15 +307,16 @@ class ReviewPanel(VTKObservationMixin):
         if material is None or project is None:
             self.ui.caseLabel.text = _("No case is open. Click one in the queue, or press N.")
             return
-        title = f"<b>{material.case.id}</b>"
         newest = Review(project).proposal_round(material.case) or 0
-        if material.round == 0:
-            title += " – " + _("no round has proposed labels for it yet: draw them yourself, or run a round first.")
+        if material.case.label is not None:
+            text = _("the labels that came with it.")
+        elif material.round == 0:
+            text = _("no round has proposed labels for it yet: draw them yourself, or run a round first.")
         else:
-            title += " – " + _("proposal of round {round}").format(round=material.round)
+            text = _("proposal of round {round}.").format(round=material.round)
         if newest > material.round:
-            title += ". " + _("Round {round} has made a newer one: click the case again to see it.").format(round=newest)
-        self.ui.caseLabel.text = title
+            text += " " + _("Round {round} has made a newer one: click the case again to see it.").format(round=newest)
+        self.ui.caseLabel.text = f"<b>{material.case.id}</b> – {text}"
 
     # Slicer's scene
 

@@ -192,7 +192,7 @@ class RoundsPanel:
         for row, number in enumerate(sorted(rounds)):
             numbers = rounds[number]
             values = values_of(numbers)
-            cells = [_("{n} (labels alone)").format(n=0) if number == 0 else str(number), str(numbers.get("cases", ""))]
+            cells = [str(number), str(numbers.get("cases", ""))]
             cells += [_three(values[name]) for name in ("uncertainty", "agreement", "stability", "dice")]
             cells.append(duration(float(numbers.get("seconds") or 0.0)))
             for column, cell in enumerate(cells):

@@ -123,6 +123,8 @@ class SetupPanel:
             text = _("<b>Everything is installed.</b>")
         self.ui.installLabel.setText(text)
         self.ui.installSection.collapsed = not missing
+        state = _("parts are missing for the rounds") if needed else _("the rounds can run")
+        self.ui.installSection.text = _("What is installed: {state}").format(state=state)
         table = self.ui.componentTable
         table.setRowCount(len(installation.COMPONENTS))
         for row, component in enumerate(installation.COMPONENTS):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import struct
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,6 +23,12 @@ from ..files import atomic_write, sha256_of
 from ..presets import PRESETS, preset_of, preset_path
 from ..settings import from_table
 from .sam2_model import OFFICIAL_CONFIGURATIONS, CompactArchitecture, SAM2Base, build_compact, build_official
+
+_UNREADABLE = (
+    *(SafetensorError, pickle.UnpicklingError, struct.error, OSError, EOFError, RuntimeError, ValueError),
+    *(KeyError, IndexError, TypeError, AttributeError, AssertionError),
+)
+"""What the readers raise on damaged files: each was seen on truncated or altered ones."""
 
 
 @dataclass(frozen=True)
@@ -120,7 +127,7 @@ def read_tensors(path: Path) -> tuple[dict[str, torch.Tensor], CompactArchitectu
     """
     try:
         tensors, architecture = _read_safetensors(path) if path.suffix == ".safetensors" else _read_official(path)
-    except (SafetensorError, RuntimeError, EOFError, ValueError, KeyError, OSError, pickle.UnpicklingError) as error:
+    except _UNREADABLE as error:
         raise WeightsError(
             f"cannot be read as a weight file ({type(error).__name__}): it is truncated, damaged or of another kind.",
             where=path.name,

@@ -82,7 +82,8 @@ class Window:
         """The model's logits (n, c, side, side) -> (n, c, *shape); ``OUTSIDE_LOGIT`` outside the window."""
         inside = F.interpolate(logits, size=(self.height, self.width), mode="bilinear", align_corners=False)
         result = logits.new_full((*logits.shape[:2], *shape), OUTSIDE_LOGIT)
-        rows, columns = slice(max(0, self.top), self.top + self.height), slice(max(0, self.left), self.left + self.width)
+        rows = slice(max(0, self.top), max(0, self.top + self.height))
+        columns = slice(max(0, self.left), max(0, self.left + self.width))
         target = result[..., rows, columns]
         result[..., rows, columns] = inside[
             ..., max(0, -self.top) : max(0, -self.top) + target.shape[-2], max(0, -self.left) : max(0, -self.left) + target.shape[-1]

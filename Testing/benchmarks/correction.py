@@ -19,18 +19,20 @@ from pathlib import Path
 import numpy as np
 import torch
 
-sys.path[:0] = [str(Path(__file__).resolve().parents[n]) for n in (2,)] + [str(Path(__file__).resolve().parents[1] / "library")]
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "library"))
 
 from simulated_network import network_snapshots
 
 from SAM2IterativeLib.correction import Correction, Corrector
 from SAM2IterativeLib.device import choose_device
 from SAM2IterativeLib.foundation.checkpoints import load_foundation
-from SAM2IterativeLib.foundation.features import Window
-from SAM2IterativeLib.foundation.propagation import Guidance
+from SAM2IterativeLib.foundation.features import Window, encode_volume
+from SAM2IterativeLib.foundation.propagation import Guidance, Propagator
 from SAM2IterativeLib.guidance.prompts import reviewed_prompt
 from SAM2IterativeLib.metrics import class_dice
 from SAM2IterativeLib.phantom import phantom_case
+from SAM2IterativeLib.settings import MemorySettings
 from SAM2IterativeLib.volumes import read_label_map, read_volume
 
 NEAR = 3
@@ -42,12 +44,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--weights", default="compact", help="a preset or a file")
     parser.add_argument("--data", type=Path, help="folder with hippocampus and left_atrium")
+    parser.add_argument("--cases", type=int, default=3, help="of each kind")
     chosen = parser.parse_args()
     torch.set_num_threads(1)
     device = choose_device("cpu")
     corrector = Corrector(load_foundation(chosen.weights, device), device)
     table: dict[str, list[list[float]]] = defaultdict(list)
-    for name, image, reference in volumes(chosen.data):
+    for name, image, reference in volumes(chosen.data, chosen.cases):
         for number, (kind, present) in enumerate(spoilt(reference, seed=len(table[""]))):
             for count in (1, 3):
                 table[kind].append(one(corrector, f"{name} {number}", image, reference, present, count))
@@ -58,12 +61,12 @@ def main() -> None:
             print(f"{kind:10}" + "".join(f"{value:8.3f}" for value in np.nanmean(rows, axis=0)))
 
 
-def volumes(data: Path | None) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
+def volumes(data: Path | None, count: int) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
     """Name, image and class indices (k, j, i)."""
-    for seed in range(4):
+    for seed in range(count):
         volume, labels = phantom_case(100 + seed)
         yield f"phantom {seed}", volume.array, labels.array
-    for folder, count, part in (("hippocampus", 6, slice(None)), ("left_atrium", 2, slice(20, 60))):
+    for folder, part in (("hippocampus", slice(None)), ("left_atrium", slice(20, 60))):
         for path in sorted((data / folder / "images").iterdir())[-count:] if data else ():
             yield path.name, read_volume(path).array[part], read_label_map(data / folder / "labels" / path.name).array[part]  # type: ignore[operator]
 
@@ -133,8 +136,10 @@ def sam2_alone(corrector: Corrector, image: np.ndarray, labels: np.ndarray, slic
     """What SAM2 says, given the corrected slices."""
     classes = [c for c in range(1, int(labels.max()) + 1) if (labels[list(slices)] == c).any()]
     prompts = {c: [reviewed_prompt(labels[z] == c, z, c) for z in slices] for c in classes}
-    features = corrector._features.get(image, Window.around(labels > 0))
-    return corrector._propagator.propagate(features, Guidance(int(labels.max()), prompts)).probabilities().argmax(0)
+    device = choose_device("cpu")
+    features = encode_volume(corrector.foundation, image, Window.around(labels > 0), device)
+    propagator = Propagator(corrector.foundation.model, device, MemorySettings())
+    return propagator.propagate(features, Guidance(int(labels.max()), prompts)).probabilities().argmax(0)
 
 
 if __name__ == "__main__":

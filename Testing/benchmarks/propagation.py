@@ -50,13 +50,15 @@ def main() -> None:
     parser.add_argument("--weights", default="compact")
     parser.add_argument("--cases", type=int, default=12, help="volumes per data set")
     parser.add_argument("--adapt", type=int, default=0, help="also after adapting to the first N cases of each real set")
+    parser.add_argument("--adapt-steps", type=int, default=300)
+    parser.add_argument("--sets", default="generated,hippocampus,left_atrium")
     options = parser.parse_args()
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
     device = choose_device("cpu")
     foundation = load_foundation(options.weights, device)
     _, architecture = read_tensors(locate(options.weights)[0])
     print("| data | model | prompts | mask | box | 3 points |\n|---|---|---|---|---|---|")
-    for name in ("generated", "hippocampus", "left_atrium"):
+    for name in options.sets.split(","):
         volumes = generated_volumes(options.cases) if name == "generated" else real_volumes(name, last=options.cases)
         for keys in (1, 3):
             copied = _mean(copied_dice(volumes, keys))
@@ -68,7 +70,7 @@ def main() -> None:
             _row(name, "random weights", random_foundation(architecture, device), device, volumes, 1)
         if options.adapt and name != "generated":
             few = real_volumes(name, first=options.adapt)
-            before, after, model = adapt(foundation, few[:-1], few[-1], AdaptationPlan(encoder=True, learning_rate=3e-4), device)
+            before, after, model = adapt(foundation, few[:-1], few[-1], AdaptationPlan(options.adapt_steps, 3e-4, encoder=True), device)
             title = f"adapted to {options.adapt} cases (held-out one {before:.3f} to {after:.3f})"
             for keys in (1, 3):
                 _row(name, title, replace(foundation, model=model), device, volumes, keys)

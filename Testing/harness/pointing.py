@@ -56,6 +56,8 @@ def press(keys: str, widget: Any) -> None:
     widget.setFocus()
     process_events()
     QtTest.QTest.keySequence(widget, qt.QKeySequence(keys))
+    # Qt would count Shift or Ctrl as held down from now on, and select more rows or fewer.
+    QtTest.QTest.keyRelease(widget, qt.Qt.Key_Shift, qt.Qt.NoModifier)
     process_events()
 
 

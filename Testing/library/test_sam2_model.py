@@ -5,6 +5,7 @@ import dataclasses
 import pytest
 import torch
 from sam2.sam2_video_predictor import SAM2VideoPredictor
+from tiny_sam2 import SIDE, TINY, tiny_model
 
 from SAM2IterativeLib.errors import WeightsError
 from SAM2IterativeLib.foundation.sam2_model import (
@@ -15,7 +16,6 @@ from SAM2IterativeLib.foundation.sam2_model import (
     encode_images,
 )
 from SAM2IterativeLib.foundation.tracking import NO_MEMORIES, padding_points, track_slice
-from tiny_sam2 import SIDE, TINY, tiny_model
 
 
 def images(count: int, side: int = SIDE) -> torch.Tensor:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from tiny_sam2 import SIDE, tiny_model
 
 from SAM2IterativeLib.foundation.sam2_model import SAM2Base, SliceFeatures, encode_images
 from SAM2IterativeLib.foundation.tracking import (
@@ -13,7 +14,6 @@ from SAM2IterativeLib.foundation.tracking import (
     padding_points,
     track_slice,
 )
-from tiny_sam2 import SIDE, tiny_model
 
 CPU = torch.device("cpu")
 

@@ -128,6 +128,7 @@ def test_errors_are_told_in_sentences_and_it_lives_on(talk: Talk, project: Proje
     assert (failed.kind, failed.request) == ("ProjectError", "StartRun") and "there is no project here" in failed.sentence
     talk.client.send(PropagateCorrection(str(project.folder), "nobody", "x.nrrd", (0,)))
     assert "no case 'nobody'" in talk.next(RunFailed).sentence
+    assert "no case 'nobody'" in project.log_path.read_text(encoding="utf-8"), "the log tells failures too"
     talk.client.send(StartRun("\0", 1))
     failed = talk.next(RunFailed)
     assert failed.kind == "ValueError" and "unexpected" in failed.sentence

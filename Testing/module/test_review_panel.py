@@ -200,11 +200,24 @@ class TestQueue:
         harness.click(panel.ui.nextCaseButton)
         assert "no round has proposed" in panel.ui.caseLabel.text
         assert not panel.ui.coarseButton.enabled and "No round made" in panel.ui.coarseButton.toolTip
+        harness.click(panel.ui.acceptButton)
+        assert "nothing to accept yet" in harness.dialogs.texts("error")[0]
         panel.toggle_correcting()
         mask = _paint(panel)
         harness.click(panel.ui.acceptButton)
         assert _decisions(panel) == [("case_1", "corrected", ())]
         np.testing.assert_array_equal(Review(panel.session.project).label_map(_last(panel)).array, np.where(mask, 7, 0))
+
+    def test_a_labelled_case_can_be_opened_and_corrected_too(self, make_panel: Any, folder: Path, case: GeneratedCase) -> None:
+        panel = make_panel(folder)
+        assert panel.open_case("known") and "came with it" in panel.ui.caseLabel.text
+        np.testing.assert_array_equal(_shown(panel), case.truth.array)
+        panel.toggle_correcting()
+        mask = _paint(panel)
+        harness.click(panel.ui.acceptButton)
+        assert _decisions(panel) == [("known", "corrected", ())]
+        trained = Review(panel.session.project).training_labels(panel.view.material.case)
+        np.testing.assert_array_equal(trained.labels.array, np.where(mask, 7, case.truth.array))
 
     def test_without_a_project_everything_says_what_to_do_first(self, make_panel: Any) -> None:
         panel = make_panel(None)
@@ -602,21 +615,7 @@ class TestDrafts:
     def test_another_segment_saves_it(self, panel: Any) -> None:
         panel.toggle_correcting()
         _paint(panel)
-        print(
-            "DBG",
-            panel.correction._save.isActive(),
-            panel.ui.editor.currentSegmentID(),
-            panel.ui.segmentsTable.selectedSegmentIDs(),
-            panel.correction._draft,
-        )
         panel.ui.editor.setCurrentSegmentID("segment_of_label_300")
-        print(
-            "DBG",
-            panel.correction._save.isActive(),
-            panel.ui.editor.currentSegmentID(),
-            panel.ui.segmentsTable.selectedSegmentIDs(),
-            panel.correction._draft,
-        )
         assert Drafts(panel.session.project).newest(panel.view.material.case, "Dr. A") is not None
 
     def test_it_can_be_discarded_after_asking(self, panel: Any, make_panel: Any, folder: Path) -> None:

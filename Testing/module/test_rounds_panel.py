@@ -66,7 +66,7 @@ def test_the_first_run_takes_one_click_here(opened: Any) -> None:
     harness.wait_until(lambda: "case phantom_003" in ui.stageLabel.text, "stage and case are shown")
     assert not ui.stageProgress.isHidden()
     _finish(opened)
-    assert column(ui.roundTable, 0) == ["0 (labels alone)", "1", "2"]
+    assert column(ui.roundTable, 0) == ["0", "1", "2"]
     assert column(ui.roundTable, 2) == ["0.400", "0.200", "0.133"]
     assert column(ui.roundTable, 4)[0] == "–", "nothing to compare round 0 with"
     assert ui.stateLabel.text.startswith("Round 2 is done.")
