@@ -59,8 +59,7 @@ class Decisions:
             raise ProjectError(
                 _("there is nothing to accept yet."), where=material.case.id, cure=_("Draw the labels, or run a round first.")
             )
-        segments = () if value is None else (value,)
-        told: dict[str, Any] = {
+        told = self._told(material, value)
             "reviewer": self._session.reviewer,
             "comment": self._comment(),
             "segments": segments,
@@ -95,8 +94,7 @@ class Decisions:
         reason = self.reason()
         if not reason:
             raise ProjectError(_("a rejection needs a reason."), where=material.case.id, cure=_("Choose or type one, then reject again."))
-        segments = () if value is None else (value,)
-        told: dict[str, Any] = {
+        told = self._told(material, value)
             "reviewer": self._session.reviewer,
             "comment": self._comment(),
             "segments": segments,
@@ -135,7 +133,7 @@ class Decisions:
     def selected_value(self) -> int | None:
         """The label value of the one selected segment; None where none or several are selected."""
         node = self._node()
-        chosen = self._ui.segmentsTable.selectedSegmentIDs() if node is not None else ()
+        chosen: tuple[str, ...] = self._ui.segmentsTable.selectedSegmentIDs() if node is not None else ()
         segment = node.GetSegmentation().GetSegment(chosen[0]) if len(chosen) == 1 else None
         return value_of(segment) if segment is not None else None
 
@@ -250,6 +248,11 @@ class Decisions:
     def _node(self) -> Any:
         scene = self._view.scene
         return scene.node("proposal") if scene is not None and scene.case is not None else None
+
+    def _told(self, material: Material, value: int | None) -> dict[str, Any]:
+        """What every decision is kept with."""
+        segments = () if value is None else (value,)
+        return {"reviewer": self._session.reviewer, "comment": self._comment(), "segments": segments, "round": material.round or None}
 
     def _comment(self) -> str:
         return str(self._ui.commentLine.text).strip()

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from ..errors import MissingPackageError, WeightsError
+from ..errors import MissingPackageError, SettingsError, WeightsError
 
 try:
     import sam2
@@ -35,7 +35,7 @@ class CompactArchitecture:
     """The sizes of our compact SAM2; stored beside its weights so that a file rebuilds its own model.
 
     Raises:
-        WeightsError: sizes of which no model can be built.
+        SettingsError: sizes of which no model can be built.
     """
 
     image_size: int = 128
@@ -64,7 +64,7 @@ class CompactArchitecture:
         }
         broken = next((rule for rule, holds in rules.items() if not holds), None)
         if broken is not None:
-            raise WeightsError(f"no compact model has the sizes {self}: it must hold that {broken}.")
+            raise SettingsError(f"no model can be built of {self}: it must hold that {broken}.")
 
 
 def build_compact(architecture: CompactArchitecture | None = None, kind: type[SAM2Base] = SAM2Base) -> SAM2Base:

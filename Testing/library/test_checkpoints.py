@@ -15,6 +15,7 @@ import requests
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
+from tiny_sam2 import CPU, SIDE, TINY, tiny_model
 
 from SAM2IterativeLib import presets
 from SAM2IterativeLib.errors import ResourceError, WeightsError
@@ -34,7 +35,6 @@ from SAM2IterativeLib.foundation.checkpoints import (
 from SAM2IterativeLib.foundation.sam2_model import build_official, encode_images
 from SAM2IterativeLib.foundation.tracking import NO_MEMORIES, padding_points, track_slice
 from SAM2IterativeLib.presets import PRESETS, download_folder, installed, preset_path
-from tiny_sam2 import CPU, SIDE, TINY, tiny_model
 
 
 @pytest.fixture(scope="module")

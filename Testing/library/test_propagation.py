@@ -12,6 +12,7 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from PIL import Image
 from sam2.sam2_video_predictor import SAM2VideoPredictor
+from tiny_sam2 import CPU, SIDE, ball_volume, box_prompt, encoded, tiny_foundation, tiny_model
 
 from SAM2IterativeLib.device import Device
 from SAM2IterativeLib.errors import Stopped
@@ -35,7 +36,6 @@ from SAM2IterativeLib.guidance.prompts import Prompt, reviewed_prompt
 from SAM2IterativeLib.phantom import phantom_case
 from SAM2IterativeLib.presets import preset_path
 from SAM2IterativeLib.settings import MemorySettings
-from tiny_sam2 import CPU, SIDE, ball_volume, box_prompt, encoded, tiny_foundation, tiny_model
 
 FOUNDATION = tiny_foundation()
 STOCK_BANK = MemorySettings(mode="G0", compete=False)

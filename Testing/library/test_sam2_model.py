@@ -7,7 +7,7 @@ import torch
 from sam2.sam2_video_predictor import SAM2VideoPredictor
 from tiny_sam2 import SIDE, TINY, tiny_model
 
-from SAM2IterativeLib.errors import WeightsError
+from SAM2IterativeLib.errors import SettingsError, WeightsError
 from SAM2IterativeLib.foundation.sam2_model import (
     OFFICIAL_CONFIGURATIONS,
     CompactArchitecture,
@@ -82,7 +82,7 @@ def test_the_stock_predictor_takes_the_same_tensors() -> None:
     ],
 )
 def test_sizes_of_which_no_model_can_be_built_are_refused(change: dict[str, object], rule: str) -> None:
-    with pytest.raises(WeightsError, match=rule):
+    with pytest.raises(SettingsError, match=rule):
         dataclasses.replace(TINY, **change)  # type: ignore[arg-type]
 
 

@@ -1,18 +1,26 @@
-"""Draws the tab Review beside two slice views of the same case, as a person sees them in Slicer."""
+"""Draws the tab Review beside two slice views of the same case: ``python Testing/module/review_pictures.py``.
+
+A generated case, drawn by Slicer's own MRML and by Qt outside the application.
+"""
 
 from __future__ import annotations
 
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
-import harness
 import numpy as np
-from generated_case import generated_case
 from PIL import Image
-from reviewed_project import make_project
 
-UI = Path(__file__).resolve().parents[2] / "SAM2Iterative" / "Resources" / "UI" / "SAM2IterativeReview.ui"
+_REPOSITORY = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(_REPOSITORY / part) for part in ("Testing", "SAM2Iterative", "")]
+
+import harness  # noqa: E402  found in the folders above
+from generated_case import generated_case  # noqa: E402
+from reviewed_project import make_project  # noqa: E402
+
+UI = _REPOSITORY / "SAM2Iterative" / "Resources" / "UI" / "SAM2IterativeReview.ui"
 _TAB_WIDTH, _SIDE, _GAP = 500, 500, 8
 
 
@@ -76,4 +84,4 @@ def _image(view: Any) -> Any:
 
 if __name__ == "__main__":
     harness.start()
-    print(f"wrote {draw_review_tab(Path(__file__).resolve().parents[2] / 'Resources' / 'Screenshots' / 'review_tab.png')}")
+    print(f"wrote {draw_review_tab(_REPOSITORY / 'Resources' / 'Screenshots' / 'review_tab.png')}")
