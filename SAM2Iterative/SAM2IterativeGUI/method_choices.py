@@ -11,7 +11,7 @@ _MARK = "METHOD"
 
 
 def methods_on_disk() -> dict[str, str]:
-    """Name -> what it does, the second paragraph of its description; for every file of the library that holds a method."""
+    """Name -> what it does, the first sentence of its description's second paragraph; for every file of the library that holds a method."""
     folder = Path(SAM2IterativeLib.__file__).parent / "methods"
     found = {}
     for path in sorted(folder.glob("[a-z]*.py")):
@@ -19,5 +19,6 @@ def methods_on_disk() -> dict[str, str]:
         names = {target.id for node in tree.body if isinstance(node, ast.Assign) for target in node.targets if isinstance(target, ast.Name)}
         if _MARK in names:
             paragraphs = (ast.get_docstring(tree) or path.stem).split("\n\n")
-            found[path.stem] = " ".join(paragraphs[min(1, len(paragraphs) - 1)].split())
+            text = " ".join(paragraphs[min(1, len(paragraphs) - 1)].split())
+            found[path.stem] = f"{text.split('. ')[0].rstrip('.')}."
     return found

@@ -60,11 +60,6 @@ class Decisions:
                 _("there is nothing to accept yet."), where=material.case.id, cure=_("Draw the labels, or run a round first.")
             )
         told = self._told(material, value)
-            "reviewer": self._session.reviewer,
-            "comment": self._comment(),
-            "segments": segments,
-            "round": material.round or None,
-        }
         if self.changed(shown, value):
             decision = review.correct(material.case, shown, **told)
         else:
@@ -95,11 +90,6 @@ class Decisions:
         if not reason:
             raise ProjectError(_("a rejection needs a reason."), where=material.case.id, cure=_("Choose or type one, then reject again."))
         told = self._told(material, value)
-            "reviewer": self._session.reviewer,
-            "comment": self._comment(),
-            "segments": segments,
-            "round": material.round or None,
-        }
         return self._decided(review.reject(material.case, reason=reason, **told))
 
     def take_back(self) -> Decision:

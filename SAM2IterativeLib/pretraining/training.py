@@ -18,7 +18,7 @@ from ..device import Device
 from ..errors import ResourceError, WeightsError
 from ..files import atomic_write
 from ..foundation.arithmetic import fast_arithmetic
-from ..foundation.checkpoints import load_foundation
+from ..foundation.checkpoints import load_foundation, read_tensors
 from ..foundation.sam2_model import CompactArchitecture, SAM2Base, build_compact
 from .exercise_run import exercise_loss
 from .tasks import Clip, Exercise, make_clip, sample_exercise
@@ -80,7 +80,7 @@ class Pretraining:
         start: finished compact weights to begin with, where there is no checkpoint yet; None: random weights.
 
     Raises:
-        WeightsError: the checkpoint is damaged, or of another architecture.
+        WeightsError: the checkpoint or ``start`` is damaged, or of another architecture.
     """
 
     def __init__(
@@ -98,7 +98,7 @@ class Pretraining:
         self.architecture = architecture or CompactArchitecture()
         self.model = build_compact(self.architecture).to(device.torch)
         if start is not None and not checkpoint.exists():
-            self.model.load_state_dict(load_foundation(str(start), device).model.state_dict())
+            self._begin_with(start)
         self.average = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
         self.optimiser = torch.optim.AdamW(
             self.model.parameters(), lr=plan.learning_rate, betas=(0.9, 0.98), weight_decay=plan.weight_decay
@@ -204,6 +204,11 @@ class Pretraining:
         for index, state in self.optimiser.state_dict()["state"].items():
             for name, value in state.items():
                 yield f"optimiser.{index}.{name}", value.contiguous()
+
+    def _begin_with(self, start: Path) -> None:
+        if read_tensors(start)[1] != self.architecture:
+            raise WeightsError("are weights of another architecture.", where=start, cure="Begin with compact weights of the same sizes.")
+        self.model.load_state_dict(load_foundation(str(start), self.device).model.state_dict())
 
     def _load(self) -> None:
         try:
