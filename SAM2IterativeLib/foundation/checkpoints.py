@@ -5,6 +5,7 @@ Nothing is ever unpickled freely, nothing is used whose length or SHA-256 is not
 
 from __future__ import annotations
 
+import io
 import json
 import pickle
 import struct
@@ -15,11 +16,11 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from ..device import Device
 from ..errors import ResourceError, SettingsError, WeightsError
-from ..files import atomic_write, sha256_of
+from ..files import sha256_of, write_bytes
 from ..presets import PRESETS, preset_of, preset_path
 from ..settings import from_table
 from .sam2_model import OFFICIAL_CONFIGURATIONS, CompactArchitecture, SAM2Base, build_compact, build_official
@@ -144,8 +145,7 @@ def save_compact(model: SAM2Base, architecture: CompactArchitecture, path: Path,
     """
     tensors = {name: value.detach().cpu().half().contiguous() for name, value in model.state_dict().items()}
     metadata = {"architecture": json.dumps(asdict(architecture)), "notes": json.dumps(notes)}
-    with atomic_write(path) as temporary:
-        save_file(tensors, temporary, metadata=metadata)
+    write_bytes(path, save(tensors, metadata))
     return sha256_of(path)
 
 
@@ -159,8 +159,9 @@ def export_official(source: Path, target: Path) -> None:
     if architecture is None:
         raise WeightsError("is already in the official format.", where=source.name)
     plain = {"model": {k: v.float() for k, v in tensors.items()}, "compact_architecture": _plain(asdict(architecture))}
-    with atomic_write(target) as temporary:
-        torch.save(plain, temporary)
+    content = io.BytesIO()
+    torch.save(plain, content)
+    write_bytes(target, content.getvalue())
 
 
 def download(name: str, report: Callable[[str], None], consent: bool) -> Path:

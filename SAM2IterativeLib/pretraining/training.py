@@ -12,11 +12,11 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from ..device import Device
 from ..errors import ResourceError, WeightsError
-from ..files import atomic_write
+from ..files import write_bytes
 from ..foundation.arithmetic import fast_arithmetic
 from ..foundation.checkpoints import load_foundation, read_tensors
 from ..foundation.sam2_model import CompactArchitecture, SAM2Base, build_compact
@@ -197,8 +197,7 @@ class Pretraining:
         tensors |= {f"average.{k}": v.contiguous() for k, v in self.average.items()}
         tensors |= dict(self._optimiser_tensors())
         notes = {"plan": asdict(self.plan), "progress": asdict(self.progress), "architecture": asdict(self.architecture)}
-        with atomic_write(self.checkpoint) as file:
-            save_file(tensors, file, metadata={"pretraining": json.dumps(notes)})
+        write_bytes(self.checkpoint, save(tensors, {"pretraining": json.dumps(notes)}))
 
     def _optimiser_tensors(self) -> Iterator[tuple[str, torch.Tensor]]:
         for index, state in self.optimiser.state_dict()["state"].items():

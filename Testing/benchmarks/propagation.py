@@ -126,9 +126,7 @@ def print_times(foundation: Foundation, device: Device, slices: int = 30) -> Non
                 curr=[tokens[-1]], curr_pos=[positions[-1]], memory=memory, memory_pos=memory, num_obj_ptr_tokens=0
             ),
             "decoder": lambda: model._forward_sam_heads(coarse, high_res_features=here.levels[:-1]),
-            "memory encoder": lambda: encode_memory(
-                model, here, {"object_score_logits": torch.ones(1, 1)}, 20 * mask - 10, from_points=False
-            ),
+            "memory encoder": lambda: encode_memory(model, here, {"object_score_logits": torch.ones(1, 1)}, 20 * mask - 10, prompted=False),
             "whole slice after encoding, one class": lambda: track_slice(model, here, 1000, memories),
         }
         print(f"\n| part | ms a slice ({device.sentence}) |\n|---|---|")

@@ -15,7 +15,7 @@ import requests
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from tiny_sam2 import CPU, SIDE, TINY, tiny_model
+from tiny_sam2 import CPU, SIDE, TINY, full_disk, tiny_model
 
 from SAM2IterativeLib import presets
 from SAM2IterativeLib.errors import ResourceError, WeightsError
@@ -100,6 +100,17 @@ def test_the_shipped_weights_load_and_fit_their_published_size() -> None:
     assert foundation.side == 128
     assert preset_path("compact").stat().st_size < 20e6
     assert PRESETS["compact"].sha256 == foundation.digest
+
+
+def test_a_full_disk_leaves_the_old_file_and_a_sentence(weights: Path, tmp_path: Path) -> None:
+    target, before = tmp_path / "exported.pt", weights.read_bytes()
+    with full_disk(50_000):
+        with pytest.raises(ResourceError, match="disk is full"):
+            save_compact(tiny_model(1), TINY, weights, {})
+        with pytest.raises(ResourceError, match="disk is full"):
+            export_official(weights, target)
+    assert weights.read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == [weights.name]
 
 
 # Files that are refused

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import signal
+from collections.abc import Iterator
+
 import numpy as np
+import pytest
 import torch
 
 from SAM2IterativeLib.device import Device
@@ -64,3 +69,16 @@ def box_prompt(mask: np.ndarray, slice_index: int, class_index: int = 1) -> Prom
     box = (float(rows.min()), float(columns.min()), float(rows.max() + 1), float(columns.max() + 1))
     centre = np.array([[rows.mean(), columns.mean()]], np.float32)
     return Prompt(slice_index, class_index, box, centre, np.empty((0, 2), np.float32))
+
+
+@contextlib.contextmanager
+def full_disk(size: int) -> Iterator[None]:
+    """No file of this process grows beyond ``size`` bytes, as on a full disk; skips where the system cannot do that."""
+    resource = pytest.importorskip("resource", reason="File sizes cannot be limited on this system.")
+    before, heard = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, heard)

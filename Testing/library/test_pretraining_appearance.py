@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import tiny_sam2  # noqa: F401 - one thread
+import torch
+
+from SAM2IterativeLib.pretraining.anatomy import STRUCTURES, label_volumes, sample_anatomy
+from SAM2IterativeLib.pretraining.appearance import Appearance, paint, sample_appearance
+
+SIDE = 64
+FEATURELESS = {"textures": 0.0, "clutter": 0.0, "bias": 0.0, "noise": 0.0, "coarse": 1.0}
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+@pytest.fixture(scope="module")
+def labels() -> torch.Tensor:
+    positions = torch.linspace(-0.2, 0.2, 4).expand(3, 4)
+    return label_volumes(sample_anatomy(seeded(), 3), positions, torch.zeros(3, 4, 2), SIDE)
+
+
+def plain(look: Appearance, **changes: float) -> Appearance:
+    """The look without its random ingredients."""
+    values = FEATURELESS | changes
+    return dataclasses.replace(look, **{name: torch.full_like(getattr(look, name), value) for name, value in values.items()})
+
+
+def test_images_are_scaled_per_volume_and_clipped(labels: torch.Tensor) -> None:
+    images = paint(labels, sample_appearance(seeded(1), 3), seeded(2))
+    assert images.shape == (3, 4, 3, SIDE, SIDE) and images.dtype == torch.float32
+    assert bool(torch.isfinite(images).all())
+    assert float(images.abs().max()) <= 4
+    for volume in images:
+        assert abs(float(volume.mean())) < 0.1 and 0.8 < float(volume.std()) < 1.05
+
+
+def test_the_same_seeds_paint_the_same_image(labels: torch.Tensor) -> None:
+    look = sample_appearance(seeded(1), 3)
+    assert torch.equal(paint(labels, look, seeded(2)), paint(labels, look, seeded(2)))
+    assert not torch.equal(paint(labels, look, seeded(2)), paint(labels, look, seeded(3)))
+
+
+def test_grey_volumes_have_equal_channels_and_colour_ones_do_not(labels: torch.Tensor) -> None:
+    grey = paint(labels, sample_appearance(seeded(1), 3, colour_share=0.0), seeded(2))
+    assert torch.equal(grey[:, :, 0], grey[:, :, 2])
+    colour = paint(labels, sample_appearance(seeded(1), 3, colour_share=1.0), seeded(2))
+    assert not torch.allclose(colour[:, :, 0], colour[:, :, 2])
+
+
+def test_without_its_ingredients_each_tissue_has_one_intensity(labels: torch.Tensor) -> None:
+    look = plain(sample_appearance(seeded(1), 3, colour_share=0.0), blur=0.05)
+    images = paint(labels, look, seeded(2))[:, :, 0]
+    for image, label in zip(images, labels, strict=True):
+        for value in label.unique():
+            tissue = image[label == value]
+            assert float(tissue.max() - tissue.min()) < 0.05
+
+
+@pytest.mark.parametrize(("name", "amount"), [("noise", 0.1), ("bias", 0.3), ("clutter", 0.25), ("blur", 1.5), ("coarse", 3.0)])
+def test_every_ingredient_changes_the_image(labels: torch.Tensor, name: str, amount: float) -> None:
+    look = sample_appearance(seeded(1), 3, colour_share=0.0)
+    before = paint(labels, plain(look, blur=0.05), seeded(2))
+    after = paint(labels, plain(look, **{"blur": 0.05, name: amount}), seeded(2))
+    assert float((before - after).abs().mean()) > 0.01
+
+
+def test_blur_softens_borders_between_tissues(labels: torch.Tensor) -> None:
+    look = sample_appearance(seeded(1), 3, colour_share=0.0)
+    sharp, soft = (paint(labels, plain(look, blur=blur), seeded(2)) for blur in (0.05, 1.5))
+    assert float(soft.diff(dim=-1).abs().max()) < float(sharp.diff(dim=-1).abs().max())
+
+
+def test_labels_alone_decide_where_a_structure_is_painted(labels: torch.Tensor) -> None:
+    look = plain(sample_appearance(seeded(1), 3, colour_share=0.0), blur=0.05)
+    moved = labels.roll(9, dims=-1)
+    torch.testing.assert_close(paint(labels, look, seeded(2)).roll(9, dims=-1)[..., 20:], paint(moved, look, seeded(2))[..., 20:])
+
+
+def test_repeated_keeps_neighbours_together() -> None:
+    look = sample_appearance(seeded(), 2).repeated(2)
+    assert look.means.shape == (4, STRUCTURES + 1, 3)
+    assert torch.equal(look.blur[0], look.blur[1]) and not torch.equal(look.blur[1], look.blur[2])
