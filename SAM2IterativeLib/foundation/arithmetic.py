@@ -24,3 +24,13 @@ def fast_arithmetic(device: Device) -> Iterator[None]:
     usable = device.in_full_precision() if device.precision == torch.float16 else device
     with usable.autocast(), sdpa_kernel(backend):
         yield
+
+
+@contextlib.contextmanager
+def slice_arithmetic(device: Device) -> Iterator[None]:
+    """The same for use, where one slice runs at a time: then a CPU is faster in float32, and every CPU gives the same masks.
+
+    Measured on one core with AMX, compact weights: 8 ms a slice so, 11 ms in bfloat16; official tiny at 512 pixels: no difference.
+    """
+    with fast_arithmetic(device.in_full_precision() if device.kind == "cpu" else device):
+        yield

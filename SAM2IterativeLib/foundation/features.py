@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 
 from ..device import Device
-from .arithmetic import fast_arithmetic
+from .arithmetic import slice_arithmetic
 from .checkpoints import Foundation
 from .sam2_model import SliceFeatures, encode_images
 
@@ -146,7 +146,7 @@ def encode_volume(foundation: Foundation, array: np.ndarray, window: Window, dev
     """Encode all slices; kept in half precision, since a 40-slice volume has 5 MB of compact features."""
     images = prepare_images(array, window, foundation)
     parts: list[SliceFeatures] = []
-    with torch.inference_mode(), fast_arithmetic(device):
+    with torch.inference_mode(), slice_arithmetic(device):
         for start in range(0, len(images), _ENCODED_TOGETHER):
             parts.append(encode_images(foundation.model, images[start : start + _ENCODED_TOGETHER].to(device.torch)))
     levels = [torch.cat([part.levels[i] for part in parts]).half() for i in range(len(parts[0].levels))]

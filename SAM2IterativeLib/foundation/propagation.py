@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from ..device import Device
 from ..guidance.prompts import Prompt
 from ..settings import MemorySettings
-from .arithmetic import fast_arithmetic
+from .arithmetic import slice_arithmetic
 from .features import VolumeFeatures
 from .memory_bank import Entry, MemoryBank, Query, Source
 from .sam2_model import SAM2Base
@@ -109,7 +109,7 @@ class Propagator:
         Returns:
             Logits on the volume's grid, averaged over the passes with weights exp(-distance to the key frame / decay) (method (g)).
         """
-        with torch.inference_mode(), fast_arithmetic(self.device):
+        with torch.inference_mode(), slice_arithmetic(self.device):
             passes = [_Pass(self, volume, guidance, support, direction) for direction in (1, -1)]
             total = torch.zeros(guidance.class_count, *volume.shape)
             weights = torch.zeros(guidance.class_count, volume.shape[0])
@@ -137,7 +137,7 @@ class Propagator:
         positions, sets = axial_positions(labels > 0), classes_per_slice(labels)
         descriptors = volume.descriptors()
         entries = []
-        with torch.inference_mode(), fast_arithmetic(self.device):
+        with torch.inference_mode(), slice_arithmetic(self.device):
             for c in range(1, class_count + 1):
                 for z in _spread_slices(np.flatnonzero((labels == c).any((1, 2))), labels.shape[0], most):
                     result = self._exact(volume, z, labels[z] == c)

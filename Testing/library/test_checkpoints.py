@@ -135,6 +135,7 @@ def test_a_truncated_official_file_is_refused(made: Path, tmp_path: Path, kept: 
     assert "truncated, damaged or of another kind" in refusal(target).what
 
 
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol:UserWarning")
 @pytest.mark.parametrize("seed", range(8))
 def test_a_damaged_file_is_refused_with_a_sentence_or_fits_exactly(made: Path, tmp_path: Path, seed: int) -> None:
     random = np.random.default_rng(seed)
@@ -186,6 +187,7 @@ class Hostile:
         return os.system, ("touch executed",)
 
 
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol:UserWarning")
 @pytest.mark.parametrize("suffix", [".pt", ".pth", ".safetensors"])
 @pytest.mark.parametrize("written_by", ["pickle", "torch"])
 def test_code_in_a_pickle_is_never_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str, written_by: str) -> None:

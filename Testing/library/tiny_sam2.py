@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import signal
 from collections.abc import Iterator
 
 import numpy as np
@@ -75,10 +74,9 @@ def box_prompt(mask: np.ndarray, slice_index: int, class_index: int = 1) -> Prom
 def full_disk(size: int) -> Iterator[None]:
     """No file of this process grows beyond ``size`` bytes, as on a full disk; skips where the system cannot do that."""
     resource = pytest.importorskip("resource", reason="File sizes cannot be limited on this system.")
-    before, heard = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
     try:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
-        signal.signal(signal.SIGXFSZ, heard)
