@@ -58,13 +58,10 @@ def register_sample_data() -> None:
     SampleData.SampleDataLogic.registerCustomSampleDataSource(
         category="SAM2Iterative",
         sampleName=HIPPOCAMPUS.name,
-        sampleDescription=HIPPOCAMPUS.about,
         thumbnailFileName=str(_FOLDER / "Resources" / "Icons" / "SAM2IterativeHippocampus.png"),
         uris=HIPPOCAMPUS.url,
         fileNames=HIPPOCAMPUS.file,
         checksums=HIPPOCAMPUS.checksum,
-        nodeNames=None,
-        loadFileType=None,
         customDownloader=take_download,
     )
 

@@ -44,7 +44,7 @@ HIPPOCAMPUS = PublicSet(
     name="SAM2IterativeHippocampus",
     url="https://msd-for-monai.s3-us-west-2.amazonaws.com/Task04_Hippocampus.tar",
     file="Task04_Hippocampus.tar",
-    checksum="MD5:9d24dba78a72977dbd1d2e110310f31b",
+    checksum="SHA256:282d808a3e84e5a52f090d9dd4c0b0057b94a6bd51ad41569aef5ff303287771",
     megabytes=28,
     about="Medical Segmentation Decathlon, Task 4: hippocampus in MR, 2 labels. Licence CC BY-SA 4.0.",
 )

@@ -1,53 +1,60 @@
-"""Terminology entries that a person can choose for a label: SNOMED CT codes as Slicer's General Anatomy list has them."""
+"""Terminology entries that a person can choose for a label: SNOMED CT codes as Slicer's own two lists have them."""
 
 from __future__ import annotations
 
 from SAM2IterativeLib.exchange.terminology import codes_of
 
-_CONTEXT = "Segmentation category and type - 3D Slicer General Anatomy list"
+_GENERAL = "Segmentation category and type - 3D Slicer General Anatomy list"
+_MASTER = "Segmentation category and type - DICOM master list"
 _REGIONS = "Anatomic codes - DICOM master list"
 _ANATOMY = "SCT^123037004^Anatomical Structure"
+_TISSUE = "SCT^85756007^Tissue"
 _ALTERED = "SCT^49755003^Morphologically Altered Structure"
 _TYPES = {
-    _ANATOMY: (
+    (_GENERAL, _ANATOMY): (
         ("Aorta", "15825003"),
-        ("Artery", "51114001"),
-        ("Bone", "272673000"),
+        ("Bladder", "89837001"),
         ("Brain", "12738006"),
         ("Esophagus", "32849002"),
         ("Gallbladder", "28231008"),
         ("Heart", "80891009"),
-        ("Hippocampus", "3702007"),
         ("Kidney", "64033007"),
-        ("Left atrium", "82471001"),
-        ("Left ventricle", "87878005"),
+        ("Left Ventricle", "87878005"),
         ("Liver", "10200004"),
         ("Lung", "39607008"),
-        ("Muscle", "71616004"),
         ("Pancreas", "15776009"),
         ("Prostate", "41216001"),
         ("Spinal cord", "2748008"),
         ("Spleen", "78961009"),
         ("Stomach", "69695003"),
-        ("Thyroid gland", "69748006"),
+        ("Thyroid", "69748006"),
         ("Trachea", "44567001"),
-        ("Urinary bladder", "89837001"),
         ("Uterus", "35039007"),
+    ),
+    (_GENERAL, _TISSUE): (
+        ("Artery", "51114001"),
+        ("Bone", "272673000"),
+        ("Muscle", "71616004"),
         ("Vein", "29092000"),
     ),
-    _ALTERED: (
+    (_GENERAL, _ALTERED): (
         ("Cyst", "367643001"),
         ("Edema", "79654002"),
         ("Mass", "4147007"),
         ("Necrosis", "6574001"),
-        ("Neoplasm", "108369006"),
     ),
+    (_MASTER, _ANATOMY): (
+        ("Hippocampus", "5366008"),
+        ("Left atrium", "82471001"),
+    ),
+    (_MASTER, _ALTERED): (("Neoplasm", "108369006"),),
 }
+"""(list, category) -> names and codes, letter for letter as the list has them: Slicer looks entries up by all three."""
 
 
 def choices() -> dict[str, str]:
     """Name -> entry, alphabetically; the generic "Tissue" first, whose entry is ""."""
-    found = {name: _entry(category, name, value) for category, types in _TYPES.items() for name, value in types}
+    found = {name: _entry(*place, name, value) for place, types in _TYPES.items() for name, value in types}
     return {"Tissue": "", **dict(sorted(found.items()))}
 
 
@@ -56,5 +63,5 @@ def name_of(terminology: str) -> str:
     return codes_of(terminology)[1].meaning
 
 
-def _entry(category: str, name: str, value: str) -> str:
-    return "~".join((_CONTEXT, category, f"SCT^{value}^{name}", "^^", _REGIONS, "^^", "^^"))
+def _entry(context: str, category: str, name: str, value: str) -> str:
+    return "~".join((context, category, f"SCT^{value}^{name}", "^^", _REGIONS, "^^", "^^"))

@@ -62,9 +62,36 @@ def test_it_is_registered_with_a_checksum_when_slicer_has_started(module: Any, s
     import sys
 
     asked: list[dict[str, Any]] = []
-    logic = SimpleNamespace(registerCustomSampleDataSource=lambda **arguments: asked.append(arguments))
+
+    def register(  # the arguments that Slicer's own has, and no others
+        category: str = "Custom",
+        sampleName: str = "",
+        uris: Any = None,
+        fileNames: Any = None,
+        nodeNames: Any = None,
+        customDownloader: Any = None,
+        thumbnailFileName: str = "",
+        loadFileTypes: Any = None,
+        loadFiles: Any = None,
+        loadFileProperties: Any = None,
+        checksums: Any = None,
+        loadFileType: Any = None,
+    ) -> None:
+        asked.append(
+            {
+                "category": category,
+                "sampleName": sampleName,
+                "uris": uris,
+                "customDownloader": customDownloader,
+                "thumbnailFileName": thumbnailFileName,
+                "checksums": checksums,
+            }
+        )
+
+    logic = SimpleNamespace(registerCustomSampleDataSource=register)
     monkeypatch.setitem(sys.modules, "SampleData", SimpleNamespace(SampleDataLogic=logic))
     slicer_app.startupCompleted.emit()
+    assert asked[0]["category"] == "SAM2Iterative" and callable(asked[0]["customDownloader"])
     assert {entry["sampleName"] for entry in asked} == {"SAM2IterativeHippocampus"}
-    assert asked[0]["checksums"].startswith("MD5:") and asked[0]["uris"].startswith("https://")
+    assert asked[0]["checksums"].startswith("SHA256:") and asked[0]["uris"].startswith("https://")
     assert Path(asked[0]["thumbnailFileName"]).is_file()
