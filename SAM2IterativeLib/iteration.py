@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import Any, TypeVar
 
 import numpy as np
@@ -44,6 +44,7 @@ from .messages import (
 from .methods import load_method
 from .methods.method import Method, RunContext
 from .metrics import score_case, summarise
+from .pretraining.adaptation import adapt_before_rounds
 from .project import Case, Project
 from .settings import to_table
 from .volumes import read_label_map
@@ -52,7 +53,7 @@ log = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
 
-TRAINING = "training"
+ADAPTATION, TRAINING = "adaptation", "training"
 _RUN, _ENDED = "run", "ended"
 """Journal events of this kind: the number of a run's last round when it begins, this word when it ends by itself."""
 SPACE_PER_VOXEL = 12
@@ -184,6 +185,8 @@ class Iteration:
 
     def _one_round(self, method: Method, round: int) -> None:
         began = time.monotonic()
+        if round == 0:
+            self._unit(round, ADAPTATION, None, 0, 1, self._adapted)
         self._unit(round, TRAINING, None, 0, 1, lambda: (list(method.train(round, self._fraction(round, TRAINING))), {}))
         for stage in method.stages:
             self._stage(method, round, stage)
@@ -193,6 +196,15 @@ class Iteration:
         self.report(RoundFinished(round, numbers))
         self._pace.round_finished()
         self._clear(method, round - 1)
+
+    def _adapted(self) -> tuple[list[Path], dict[str, float | None]]:
+        """SAM2 adapted to the labelled cases, where that applies and helps."""
+        tell = self._fraction(0, ADAPTATION)
+        result = adapt_before_rounds(self.project, self.device, tell, self.stop_asked)
+        if result is None:
+            return [], {}
+        tell(1.0, result.sentence)
+        return [], {}
 
     def _stage(self, method: Method, round: int, stage: str) -> None:
         cases = self._cases_to_label()

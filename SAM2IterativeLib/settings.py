@@ -71,21 +71,22 @@ class DedicatedSettings:
 
 @dataclass(frozen=True)
 class UncertaintySettings:
-    """Method (b)."""
+    """How the network's answers over the rounds become a history and an uncertainty (method (b))."""
 
     momentum: float = bounded(0.5, 0.0, 0.999)
-    """b in h_t = b h_{t-1} + (1-b) p_t."""
+    """How much of the history stays when a round adds its answer: b in h_t = b h_{t-1} + (1-b) p_t."""
 
 
 @dataclass(frozen=True)
 class KeyFrameSettings:
-    """Method (c), (d)."""
+    """Which slices are sure enough to prompt SAM2 on (method (c), (d))."""
 
     count: int = bounded(3, 1, 32)
     """K: equal parts of a class's axial extent, one key frame each at most."""
     minimum_quality: float = bounded(0.35, 0.0, 1.0)
+    """Slices of a lower quality Q are never key frames."""
     margin: int = bounded(3, 0, 50)
-    """Pixels by which a mask is dilated before its uncertainty is averaged."""
+    """Pixels by which a mask is dilated before its uncertainty is summed, relative to the mask's area."""
     minimum_confidence: float = bounded(0.7, 0.0, 1.0)
     """A slice needs one component whose mean probability exceeds this."""
     minimum_area: int = bounded(8, 1, 100_000)
@@ -94,7 +95,7 @@ class KeyFrameSettings:
 
 @dataclass(frozen=True)
 class PromptSettings:
-    """Method (e)."""
+    """What SAM2 is told on a key frame (method (e))."""
 
     positive_points: int = bounded(3, 0, 32)
     negative_points: int = bounded(3, 0, 32)
@@ -105,7 +106,7 @@ class PromptSettings:
 
 @dataclass(frozen=True)
 class MemorySettings:
-    """Method (f): which memories a query slice attends to."""
+    """Which memories SAM2 attends to on a slice (method (f)): of labelled cases, of key frames, of the slices just passed."""
 
     mode: MemoryMode = "G1+G2"
     support: int = bounded(2, 0, 4)
@@ -121,17 +122,21 @@ class FoundationSettings:
 
     weights: str = "compact"
     """A preset's name, "adapted" for the project's own (made by ``adapt``), or the path of a checkpoint file."""
+    adaptation_steps: int = bounded(150, 0, 100_000)
+    """Before round 0 compact weights are adapted to the labelled cases in so many steps, and the result is used only if it helps on a
+    labelled case that it did not see; 0: never."""
     decay: float = bounded(5.0, 0.1, 1000.0)
     """Slices over which a key frame's influence falls to 1/e when passes are averaged (method (g))."""
 
 
 @dataclass(frozen=True)
 class PseudoLabelSettings:
-    """Method (h)."""
+    """How SAM2's answer and the network's history become a pseudo-label (method (h))."""
 
     foundation_share: float = bounded(0.5, 0.0, 1.0)
     """Weight of SAM2 against the history in the fused probabilities."""
     trusted_probability: float = bounded(0.8, 0.0, 1.0)
+    """Where SAM2 and the history disagree, a voxel is learned from only if their mean is at least so sure of its class."""
 
 
 @dataclass(frozen=True)

@@ -104,7 +104,7 @@ class _StopFlag:
 def adapt(
     project: ProjectFolder,
     steps: Annotated[int, typer.Option("--steps", min=1, help="Training steps at most; it stops earlier when nothing improves.")] = 300,
-    encoder: Annotated[bool, typer.Option("--encoder", help="Also adapt the image encoder, at a low rate.")] = False,
+    encoder: Annotated[bool, typer.Option("--encoder/--no-encoder", help="Also adapt the image encoder, at a low rate.")] = True,
     device: _Device = "auto",
 ) -> None:
     """Fine-tune SAM2 on the project's labelled cases; used from then on only if it helps on a held-out labelled case."""
@@ -113,7 +113,7 @@ def adapt(
 
     with opened(project, to_write=True) as found, stop_on_interrupt() as stop_asked:
         plan = AdaptationPlan(steps=steps, encoder=encoder, seed=found.settings.seed)
-        result = adapt_project(found, plan, choose_device(device), lambda text: console.print(text, highlight=False), stop_asked)
+        result = adapt_project(found, plan, choose_device(device), lambda done, text: console.print(text, highlight=False), stop_asked)
     console.print(result.sentence)
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ..dedicated.plan import read_plan
 from ..device import Device
@@ -23,8 +24,10 @@ from ..foundation.arithmetic import fast_arithmetic
 from ..foundation.checkpoints import ADAPTED, Foundation, load_foundation, locate, read_tensors, save_compact, weights_in_use
 from ..foundation.features import Window, prepare_images
 from ..foundation.sam2_model import SAM2Base
+from ..methods.method import FractionDone
 from ..orientation import orientation_of, turn
 from ..project import Project
+from ..review import Review
 from ..settings import replaced
 from .evaluation import LabelledVolume, propagation_dice
 from .exercise_run import exercise_loss
@@ -39,14 +42,16 @@ class AdaptationPlan:
 
     Attributes:
         steps: at most; check_every: steps between looks at the held-out case; patience: looks without a gain before it stops.
-        learning_rate: of decoder and memory; the encoder, if it is adapted, learns at a tenth of it.
+        learning_rate: of decoder and memory, falling linearly to a tenth; the encoder, if it is adapted, learns at a tenth of it.
+        average: decay of the moving average of the weights, which is what is judged and kept: single states jump.
     """
 
-    steps: int = 300
-    learning_rate: float = 1e-4
-    encoder: bool = False
+    steps: int = 150
+    learning_rate: float = 3e-4
+    encoder: bool = True
     check_every: int = 25
     patience: int = 4
+    average: float = 0.95
     seed: int = 0
 
 
@@ -70,7 +75,7 @@ def adapt_project(
     project: Project,
     plan: AdaptationPlan,
     device: Device,
-    say: Callable[[str], None] = lambda text: None,
+    tell: FractionDone = lambda done, text: None,
     stop_asked: Callable[[], bool] = lambda: False,
 ) -> AdaptationResult:
     """Adapt the project's SAM2; on success the project's setting ``foundation.weights`` becomes ``ADAPTED``.
@@ -88,22 +93,42 @@ def adapt_project(
     if architecture is None:
         raise WeightsError("only compact weights can be adapted.", where=weights, cure="Choose foundation.weights = 'compact'.")
     foundation = load_foundation(weights, device)
-    before, after, model = adapt(foundation, volumes[:-1], volumes[-1], plan, device, say, stop_asked)
+    before, after, model = adapt(foundation, volumes[:-1], volumes[-1], plan, device, tell, stop_asked)
     used = after > before
     if used:
         path = Path(weights_in_use(ADAPTED, project.models_folder))
         save_compact(model, architecture, path, {"adapted_from": foundation.digest, "held_out_dice": [before, after]})
         project.change_settings(replaced(project.settings, "foundation.weights", ADAPTED))
-    return AdaptationResult(before, after, used, volumes[-1].name)
+    result = AdaptationResult(before, after, used, volumes[-1].name)
+    project.journal.note("adaptation", result.sentence)
+    return result
+
+
+def adapt_before_rounds(project: Project, device: Device, tell: FractionDone, stop_asked: Callable[[], bool]) -> AdaptationResult | None:
+    """What a run does once, before round 0, where ``foundation.adaptation_steps`` allows it; None where it does not apply.
+
+    It applies to compact weights and at least two labelled cases. Raises as ``adapt_project``.
+    """
+    wished = project.settings.foundation
+    if not wished.adaptation_steps or wished.weights == ADAPTED or len(labelled_volumes(project)) < 2:
+        return None
+    if read_tensors(locate(wished.weights)[0])[1] is None:
+        return None
+    plan = AdaptationPlan(steps=wished.adaptation_steps, seed=project.settings.seed)
+    return adapt_project(project, plan, device, tell, stop_asked)
 
 
 def labelled_volumes(project: Project) -> list[LabelledVolume]:
-    """The labelled cases in the plan's orientation (their own where there is no plan yet)."""
+    """The cases that people labelled or decided as a whole, in the plan's orientation (their own where there is no plan yet)."""
     plan = read_plan(project.plan_path) if project.plan_path.is_file() else None
+    review = Review(project)
     found = []
-    for case in project.cases("labelled", usable=True):
+    for case in project.cases("labelled", "unlabelled", usable=True):
+        said = review.training_labels(case)
+        if said is None or said.rejected or not said.complete:
+            continue
         volume = project.read_case_image(case)
-        labels = project.read_case_label(case).classes(project.values)
+        labels = said.labels.classes(project.values)
         image = volume.array
         if plan is not None and not volume.colour:
             own = orientation_of(volume.geometry.direction)
@@ -119,13 +144,15 @@ def adapt(
     held_out: LabelledVolume,
     plan: AdaptationPlan,
     device: Device,
-    say: Callable[[str], None] = lambda text: None,
+    tell: FractionDone = lambda done, text: None,
     stop_asked: Callable[[], bool] = lambda: False,
 ) -> tuple[float, float, SAM2Base]:
     """Fine-tune on ``volumes``; returns Dice on ``held_out`` before and at best, and the model of the best state."""
     model = copy.deepcopy(foundation.model)
     groups = _parameters(model, plan)
     optimiser = torch.optim.AdamW(groups, weight_decay=0.01)
+    falling = torch.optim.lr_scheduler.LinearLR(optimiser, 1.0, 0.1, plan.steps)
+    average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(plan.average))
     before = best = held_out_dice(foundation, held_out, device)
     best_state, stale = copy.deepcopy(model.state_dict()), 0
     generator = torch.Generator(device.torch).manual_seed(plan.seed)
@@ -142,12 +169,15 @@ def adapt(
         norm = torch.nn.utils.clip_grad_norm_([p for g in groups for p in g["params"]], 1.0)
         if math.isfinite(float(norm)):
             optimiser.step()
+            average.update_parameters(model)
+        falling.step()
         if step % plan.check_every == 0:
-            score = held_out_dice(replace(foundation, model=model.eval()), held_out, device)
-            say(f"step {step}: held-out Dice {score:.3f} (before: {before:.3f})")
+            judged = average.module.eval()
+            score = held_out_dice(replace(foundation, model=judged), held_out, device)
+            tell(step / plan.steps, f"step {step}: held-out Dice {score:.3f} (before: {before:.3f})")
             stale = 0 if score > best else stale + 1
             if score > best:
-                best, best_state = score, copy.deepcopy(model.state_dict())
+                best, best_state = score, copy.deepcopy(judged.state_dict())
             if stale >= plan.patience:
                 break
     model.load_state_dict(best_state)
@@ -160,10 +190,10 @@ def held_out_dice(foundation: Foundation, volume: LabelledVolume, device: Device
 
 
 def sample_real_exercise(generator: torch.Generator) -> Exercise:
-    """One of the exercises that the rounds ask of SAM2: prompts on a first slice, memories of other cases, clips of up to six."""
+    """One of the exercises that the rounds ask of SAM2: prompts on a first slice, memories of other cases, clips of up to eight."""
     pick = float(torch.rand(1, generator=generator, device=generator.device))
     prompt = ("box", "dense", "points", "mask")[int(torch.randint(0, 4, (1,), generator=generator, device=generator.device))]
-    length = int(torch.randint(2, 7, (1,), generator=generator, device=generator.device))
+    length = int(torch.randint(3, 9, (1,), generator=generator, device=generator.device))
     if pick < 0.3:
         return Exercise(volumes=6, objects=1, length=1, prompt="box" if prompt == "mask" else prompt)
     if pick < 0.6:
@@ -174,7 +204,7 @@ def sample_real_exercise(generator: torch.Generator) -> Exercise:
 def real_clip(
     foundation: Foundation, volumes: Sequence[LabelledVolume], exercise: Exercise, generator: torch.Generator, device: Device
 ) -> Clip:
-    """Cut a clip of consecutive slices from labelled volumes, upwards or downwards, support slices from another one."""
+    """Cut a clip from labelled volumes, upwards or downwards, every slice or every second one; support slices from another volume."""
     random = np.random.default_rng(int(torch.randint(0, 2**31 - 1, (1,), generator=generator, device=generator.device)))
     rows = [_real_row(foundation, volumes, exercise, random) for _ in range(exercise.volumes)]
     images, masks, support_images, support_masks = (torch.stack(part).to(device.torch) for part in zip(*rows, strict=True))
@@ -188,7 +218,7 @@ def _real_row(
     volume = volumes[index]
     c = int(random.choice(volume.classes))
     shown = np.flatnonzero((volume.labels == c).any((1, 2)))
-    first, step = int(random.choice(shown)), int(random.choice([-1, 1]))
+    first, step = int(random.choice(shown)), int(random.choice([-2, -1, 1, 2]))
     slices = np.clip(first + step * np.arange(exercise.length), 0, len(volume.labels) - 1)
     images, masks = _shown(foundation, volume, c, slices, random)
     others = [v for n, v in enumerate(volumes) if n != index and c in v.classes] or [volume]

@@ -15,6 +15,8 @@ from .appearance import paint, sample_appearance
 SIDE = 128
 MINIMUM_AREA = 40
 """Pixels of an object on its prompted slice."""
+SLICE_DISTANCES = (0.015, 0.2)
+"""Range of the distance between slices in half fields of view, wide enough that many objects end within a clip."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,8 @@ def sample_exercise(generator: torch.Generator, progress: float) -> Exercise:
         corrections = int(torch.randint(0, 3, (1,), generator=generator, device=generator.device)) if progress > 0.1 else 0
         return Exercise(volumes=12, objects=3, length=1, prompt="box" if prompt == "mask" else prompt, corrections=corrections)
     longest = 3 if progress < 0.15 else 5 if progress < 0.4 else 8
-    length = int(torch.randint(2, longest + 1, (1,), generator=generator, device=generator.device))
+    shortest = 2 if progress < 0.5 else 4
+    length = int(torch.randint(shortest, longest + 1, (1,), generator=generator, device=generator.device))
     u = float(uniform(generator, 0, 1, 1))
     volumes = max(3, 24 // length)
     if progress > 0.1 and u < 0.35:
@@ -87,7 +90,7 @@ def make_clip(exercise: Exercise, generator: torch.Generator) -> Clip:
     v, length, support = exercise.volumes, exercise.length, exercise.support
     anatomy = sample_anatomy(generator, v)
     look = sample_appearance(generator, v)
-    distance = torch.exp(uniform(generator, math.log(0.01), math.log(0.12), v, 1))
+    distance = torch.exp(uniform(generator, math.log(SLICE_DISTANCES[0]), math.log(SLICE_DISTANCES[1]), v, 1))
     first = uniform(generator, -0.5, 0.5, v, 1)
     direction = torch.where(torch.rand(v, 1, generator=generator, device=generator.device) < 0.5, 1.0, -1.0)
     positions = first + direction * distance * torch.arange(length, device=generator.device)

@@ -71,6 +71,7 @@ def _content(project: Project, evaluation: Mapping[str, Any] | None) -> dict[str
         "changed_settings": changed_settings(project.settings),
         "plan": plan_rows(plan),
         "provenance": provenance_of(project),
+        "adaptation": next((wording.unpathed(event.text) for event in reversed(project.journal.events("adaptation"))), ""),
         "times": time_table(project),
         "disk_gigabytes": sum(project.disk_used().values()) / 1e9,
         "seed": project.settings.seed,

@@ -55,6 +55,7 @@ SETS: dict[str, tuple[tuple[str, ...], int, int]] = {
     "left_atrium": (("left atrium",), 70, 10),
 }
 """Label names, training cases (labelled and unlabelled), validation cases."""
+DATA = Path(os.environ.get("SAM2_ITERATIVE_DATA", Path(__file__).resolve().parents[3] / "shared" / "data"))
 
 
 def main() -> None:
@@ -85,12 +86,12 @@ def main() -> None:
 def one_run(options: argparse.Namespace) -> dict[str, Any]:
     """All that was asked of one (data set, labelled, seed)."""
     names, training, validation = SETS[options.dataset]
-    data = Path(os.environ.get("SAM2_ITERATIVE_DATA", Path(__file__).resolve().parents[3] / "shared" / "data")) / options.dataset
+    data = DATA / options.dataset
     files = sorted((data / "images").iterdir())
     unlabelled = files[options.labelled : training][: options.unlabelled or None]
     device = choose_device("auto")
-    project = _project(options, names, data, files[: options.labelled], unlabelled)
-    iteration = Iteration(project, device, _tell)
+    project = prepared_project(options.work, names, options.seed, options.set, data, files[: options.labelled], unlabelled)
+    iteration = Iteration(project, device, tell)
     plan = iteration.plan()
     steps = plan.first_steps + options.rounds * plan.round_steps
     judge = _Judge(data, files[-validation:], project, plan, device)
@@ -124,29 +125,32 @@ def one_run(options: argparse.Namespace) -> dict[str, Any]:
     return result
 
 
-def _project(
-    options: argparse.Namespace, names: Sequence[str], data: Path, labelled: Sequence[Path], unlabelled: Sequence[Path]
+def prepared_project(
+    folder: Path, names: Sequence[str], seed: int, changes: Sequence[str], data: Path, labelled: Sequence[Path], unlabelled: Sequence[Path]
 ) -> Project:
-    shutil.rmtree(options.work, ignore_errors=True)
-    settings = Settings(labels=tuple(Label(n, name) for n, name in enumerate(names, 1)), seed=options.seed)
-    for text in options.set:
+    """A new project in ``folder`` (deleted first) with these cases and settings (NAME=VALUE)."""
+    shutil.rmtree(folder, ignore_errors=True)
+    settings = Settings(labels=tuple(Label(n, name) for n, name in enumerate(names, 1)), seed=seed)
+    for text in changes:
         name, _, value = text.partition("=")
-        settings = replaced(settings, name, _parsed(value))
-    project = Project.create(options.work, settings)
+        settings = replaced(settings, name, parsed(value))
+    project = Project.create(folder, settings)
     for path in [*labelled, *unlabelled]:
         label = read_label_map(data / "labels" / path.name) if path in labelled else None
         project.add_case(path.name.split(".")[0], read_volume(path), label)
     return project
 
 
-def _parsed(text: str) -> Any:
+def parsed(text: str) -> Any:
+    """A setting's value as typed: JSON, or a plain string."""
     try:
         return json.loads(text)
     except ValueError:
         return text
 
 
-def _tell(message: Message) -> None:
+def tell(message: Message) -> None:
+    """Say what matters of a run's messages."""
     if isinstance(message, CaseSetAside):
         print(message.sentence, file=sys.stderr)
     elif isinstance(message, RoundFinished):

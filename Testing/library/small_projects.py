@@ -53,7 +53,7 @@ def small_project(
         name="small",
         labels=(Label(1, "organ"), Label(2, "gland")),
         dedicated=DedicatedSettings(first_steps=steps, round_steps=max(1, steps // 2), batch=4, snapshots=2),
-        foundation=FoundationSettings(weights=str(weights)),
+        foundation=FoundationSettings(weights=str(weights), adaptation_steps=0),
     )
     project = Project.create(folder, settings)
     for number in range(labelled + unlabelled + validation):

@@ -16,6 +16,7 @@ from SAM2IterativeLib.pretraining.adaptation import (
     AdaptationPlan,
     AdaptationResult,
     adapt,
+    adapt_before_rounds,
     adapt_project,
     held_out_dice,
     labelled_volumes,
@@ -25,7 +26,9 @@ from SAM2IterativeLib.pretraining.adaptation import (
 from SAM2IterativeLib.pretraining.evaluation import LabelledVolume
 from SAM2IterativeLib.pretraining.tasks import Exercise
 from SAM2IterativeLib.project import Project
-from SAM2IterativeLib.settings import FoundationSettings, Label, Settings
+from SAM2IterativeLib.review import Review
+from SAM2IterativeLib.settings import FoundationSettings, Label, Settings, replaced
+from SAM2IterativeLib.volumes import LabelMap
 
 FOUNDATION = tiny_foundation()
 VOLUMES = [LabelledVolume(f"case_{seed}", *ball_volume(classes=2, seed=seed)) for seed in range(3)]
@@ -117,7 +120,7 @@ def test_what_helped_most_is_kept_not_what_came_last(monkeypatch: pytest.MonkeyP
     states: list[torch.Tensor] = []
     plan = AdaptationPlan(steps=3, check_every=1, learning_rate=1e-3)
     before, after, model = adapt(
-        FOUNDATION, VOLUMES[:2], VOLUMES[2], plan, CPU, lambda text: states.append(judged[-1].model.maskmem_tpos_enc.clone())
+        FOUNDATION, VOLUMES[:2], VOLUMES[2], plan, CPU, lambda done, text: states.append(judged[-1].model.maskmem_tpos_enc.clone())
     )
     assert (before, after) == (0.5, 0.8)
     assert torch.equal(model.maskmem_tpos_enc, states[1]) and not torch.equal(states[1], states[2])
@@ -145,7 +148,9 @@ def test_the_foundation_itself_is_never_touched(monkeypatch: pytest.MonkeyPatch)
 def test_it_stops_early_when_patience_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     judged = scores(monkeypatch, 0.5, 0.6, 0.6)
     told: list[str] = []
-    adapt(FOUNDATION, VOLUMES[:2], VOLUMES[2], AdaptationPlan(steps=50, check_every=1, patience=2), CPU, told.append)
+    adapt(
+        FOUNDATION, VOLUMES[:2], VOLUMES[2], AdaptationPlan(steps=50, check_every=1, patience=2), CPU, lambda done, text: told.append(text)
+    )
     assert len(judged) == 4 and len(told) == 3
     assert "0.600" in told[0] and "0.500" in told[0]
 
@@ -231,6 +236,31 @@ def test_a_stop_changes_nothing(three_labelled: Project, weights: Path, monkeypa
         adapt_project(three_labelled, PLAN, CPU, stop_asked=lambda: True)
     assert three_labelled.settings.foundation.weights == str(weights)
     assert not Path(weights_in_use(ADAPTED, three_labelled.models_folder)).exists()
+
+
+def test_a_run_adapts_once_where_that_applies(three_labelled: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    scores(monkeypatch, 0.5, 0.75)
+    told: list[float] = []
+    three_labelled.change_settings(replaced(three_labelled.settings, "foundation.adaptation_steps", 25))
+    result = adapt_before_rounds(three_labelled, CPU, lambda done, text: told.append(done), lambda: False)
+    assert result is not None and result.used and told == [1.0]
+    assert three_labelled.settings.foundation.weights == ADAPTED
+    assert adapt_before_rounds(three_labelled, CPU, lambda done, text: None, lambda: False) is None
+
+
+@pytest.mark.parametrize(("labelled", "steps"), [(1, 25), (3, 0)])
+def test_a_run_does_not_adapt_where_it_cannot_or_may_not(tmp_path: Path, weights: Path, labelled: int, steps: int) -> None:
+    with project_of(tmp_path / "project", weights, labelled) as project:
+        project.change_settings(replaced(project.settings, "foundation.adaptation_steps", steps))
+        assert adapt_before_rounds(project, CPU, lambda done, text: None, lambda: False) is None
+
+
+def test_accepted_cases_are_learned_from_too(three_labelled: Project) -> None:
+    case = three_labelled.cases("unlabelled")[0]
+    first = three_labelled.cases("labelled")[0]
+    answer = LabelMap(three_labelled.read_case_label(first).array, three_labelled.read_case_image(case).geometry)
+    Review(three_labelled).correct(case, answer, reviewer="A")
+    assert [v.name for v in labelled_volumes(three_labelled)] == ["case_0", "case_1", "case_2", "case_3"]
 
 
 def test_official_weights_are_not_adapted(tmp_path: Path) -> None:
