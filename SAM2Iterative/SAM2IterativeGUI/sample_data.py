@@ -76,6 +76,11 @@ def take_download(source: Any) -> None:
     """Called by Slicer's module Sample Data: download, make a project, and open it in this module."""
     import SampleData
 
+    about = _("{about}\n\n{megabytes} MB are downloaded from\n{url}").format(
+        about=HIPPOCAMPUS.about, megabytes=HIPPOCAMPUS.megabytes, url=HIPPOCAMPUS.url
+    )
+    if not slicer.util.confirmOkCancelDisplay(about):
+        return
     logic = SampleData.SampleDataLogic()
     archive = logic.downloadFileIntoCache(HIPPOCAMPUS.url, HIPPOCAMPUS.file, HIPPOCAMPUS.checksum)
     slicer.util.selectModule("SAM2Iterative")

@@ -95,6 +95,7 @@ class SetupPanel:
 
     def cleanup(self) -> None:
         """The module is closed."""
+        self.weights.transfer.cancel()
         self.session.unobserve(self.refresh)
         self.session.worker.unobserve(self._on_message)
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,30 +9,30 @@ import qt
 import slicer.util
 from slicer.i18n import tr as _
 
-from SAM2IterativeLib.errors import ResourceError, WeightsError
+from SAM2IterativeLib.errors import SAM2IterativeError
 from SAM2IterativeLib.presets import PRESETS, Preset, preset_path
 from SAM2IterativeLib.settings import replaced
 
 from .guarding import guarded
 from .session import Session
-
-Fetch = Callable[[str, str, str], object]
-"""(address, file, checksum or ""): download a file."""
+from .weights_download import WeightsDownload
+from .wording import bytes_text
 
 
 class WeightsChoice:
-    """The combo box with its three buttons.
+    """The combo box with its buttons, and the download.
 
     Args:
         ui: the form's widgets by name.
-        fetch: downloads; Slicer's own unless a test brings another.
     """
 
-    def __init__(self, ui: Any, session: Session, fetch: Fetch | None = None) -> None:
-        self._ui, self._session, self._fetch = ui, session, fetch or _fetch
+    def __init__(self, ui: Any, session: Session) -> None:
+        self._ui, self._session = ui, session
         self._names: list[str] = []
+        self.transfer = WeightsDownload(self._show_download, self._download_ended)
         ui.weightsCombo.connect("activated(int)", lambda number: self._choose(self._names[number]))
         ui.downloadButton.connect("clicked(bool)", lambda _checked: self.download())
+        ui.cancelDownloadButton.connect("clicked(bool)", lambda _checked: self.cancel_download())
         ui.weightsFileButton.connect("clicked(bool)", lambda _checked: self.choose_file())
         ui.removeWeightsButton.connect("clicked(bool)", lambda _checked: self.remove())
 
@@ -53,9 +51,12 @@ class WeightsChoice:
             combo.addItem(_title(name))
         combo.setCurrentIndex(self._names.index(self.chosen))
         self._ui.weightsLabel.setText(about(self.chosen))
+        self._show_download()
 
     def why_not_download(self) -> str:
         """Why the chosen weights cannot be downloaded; "" where they can."""
+        if self.transfer.name:
+            return _("A download is under way.")
         preset = PRESETS.get(self.chosen)
         if preset is None or preset.shipped:
             return _("Nothing to download for this choice.")
@@ -68,14 +69,39 @@ class WeightsChoice:
         return "" if downloaded else _("Only weights that were downloaded can be deleted.")
 
     def download(self) -> None:
-        """Fetch the chosen weights, if the person agrees."""
+        """Fetch the chosen weights in the background, if the person agrees."""
         name, preset = self.chosen, PRESETS[self.chosen]
-        question = _("Download {name} ({size}) from\n{url}?\n\nSlicer does not react meanwhile. The file goes to\n{folder}").format(
+        question = _("Download {name} ({size}) from\n{url}?\n\nYou can go on working meanwhile. The file goes to\n{folder}").format(
             name=name, size=_size(preset), url=preset.url, folder=preset_path(name).parent
         )
         if slicer.util.confirmOkCancelDisplay(question):
-            guarded(lambda: fetch_preset(name, self._fetch), _("The weights could not be downloaded."))
+            guarded(lambda: self.transfer.start(name), _("The weights could not be downloaded."))
             self._session.notify("settings")
+
+    def cancel_download(self) -> None:
+        """End the download."""
+        self.transfer.cancel()
+        self._session.notify("settings")
+
+    def _show_download(self) -> None:
+        ui, name = self._ui, self.transfer.name
+        for widget in (ui.downloadProgress, ui.cancelDownloadButton):
+            widget.setVisible(bool(name))
+        if not name:
+            return
+        received, size = self.transfer.received, PRESETS[name].size
+        ui.downloadProgress.setMaximum(100 if size else 0)  # without an end that is known, the bar only shows that something goes on
+        ui.downloadProgress.setValue(round(100 * min(received / size, 1.0)) if size else 0)
+        whole = _(" of {size}").format(size=bytes_text(size)) if size else ""
+        ui.downloadProgress.setFormat(f"{name}: {bytes_text(received)}{whole}")
+        ui.downloadProgress.setToolTip(_("{received} of {name} came so far.").format(received=bytes_text(received), name=name))
+
+    def _download_ended(self, name: str, error: SAM2IterativeError | None) -> None:
+        self._session.notify("settings")
+        if error is None:
+            slicer.util.showStatusMessage(_("{name} was downloaded and checked.").format(name=name), 8000)
+        else:
+            slicer.util.errorDisplay(_("The weights could not be downloaded.") + "\n\n" + error.sentence)
 
     def choose_file(self) -> None:
         """Take a checkpoint file."""
@@ -118,38 +144,6 @@ def about(weights: str) -> str:
     here = preset_path(weights).is_file()
     state = _("On this computer.") if here else _("Not on this computer yet: {size}.").format(size=_size(preset))
     return f"{preset.about} {state if here or not preset.shipped else weights_problem(weights)}"
-
-
-def fetch_preset(name: str, fetch: Fetch) -> Path:
-    """Download a preset's file and check it.
-
-    Raises:
-        ResourceError: no connection, or the disk is full.
-        WeightsError: the file that came is not the published one; it is deleted.
-    """
-    preset, path = PRESETS[name], preset_path(name)
-    arriving = path.with_name(f"{path.name}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        fetch(preset.url, str(arriving), f"SHA256:{preset.sha256}" if preset.sha256 else "")
-        if not arriving.is_file():
-            raise ResourceError(_("nothing came from {url}.").format(url=preset.url), cure=_("Check the internet connection."))
-        if preset.size and arriving.stat().st_size != preset.size:
-            raise WeightsError(_("the file that came has another length than the published one."), where=preset.file, cure=_("Try again."))
-        arriving.replace(path)
-    except (OSError, ValueError) as error:
-        raise ResourceError(
-            _("{url} could not be fetched ({reason}).").format(url=preset.url, reason=error),
-            cure=_("Check the internet connection and the disk, or get the file elsewhere and use 'From a file'."),
-        ) from error
-    finally:
-        with contextlib.suppress(OSError):
-            arriving.unlink(missing_ok=True)
-    return path
-
-
-def _fetch(url: str, path: str, checksum: str) -> None:
-    slicer.util.downloadFile(url, path, checksum or None)
 
 
 def _size(preset: Preset) -> str:

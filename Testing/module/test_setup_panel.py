@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import os
 import subprocess
+import sys
+import textwrap
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +20,16 @@ from opened_module import make_sample, open_tab
 from SAM2IterativeLib.project import Project
 
 _REPOSITORY = Path(__file__).resolve().parents[2]
+_SLOW = """
+    import sys, time
+    from pathlib import Path
+
+    part = Path(sys.argv[2] + ".part")
+    part.parent.mkdir(parents=True, exist_ok=True)
+    part.write_bytes(bytes(int(sys.argv[4]) // 2))
+    time.sleep(600)
+"""
+"""A download that never comes to its end: half of the file is there."""
 
 
 class Recorder:
@@ -168,41 +182,82 @@ class TestWeights:
         (asked,) = harness.dialogs.texts("question")
         assert "156 MB" in asked and "dl.fbaipublicfiles.com" in asked
 
-    def test_a_download_arrives_whole_or_not_at_all(self, module: Any, ui: Any, tmp_path: Path) -> None:
-        weights = module.widget.panels["setup"].weights
-        asked: list[tuple[str, str, str]] = []
+    @pytest.fixture
+    def published(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+        """The file that sam2.1-tiny is fetched from, in place of the internet."""
+        from SAM2IterativeLib import presets
 
-        def fetch(url: str, path: str, checksum: str) -> None:
-            asked.append((url, path, checksum))
-            Path(path).write_bytes(b"half a file")
+        source = tmp_path / "published.pt"
+        source.write_bytes(b"weights" * 1000)
+        digest, size = hashlib.sha256(source.read_bytes()).hexdigest(), source.stat().st_size
+        preset = replace(presets.PRESETS["sam2.1-tiny"], url=source.as_uri(), sha256=digest, size=size)
+        monkeypatch.setitem(presets.PRESETS, "sam2.1-tiny", preset)
+        return source
 
-        weights._fetch = fetch
+    def _download(self, module: Any, ui: Any) -> None:
         harness.dialogs.answer(True)
         harness.click(ui.downloadButton)
-        assert "another length" in harness.dialogs.texts("error")[0]
-        assert asked[0][2].startswith("SHA256:7402e0d8")
-        assert list((tmp_path / "weights").iterdir()) == []
+        transfer = module.widget.panels["setup"].weights.transfer
+        harness.wait_until(lambda: not transfer.name, "the end of the download", seconds=60)
 
-    def test_a_download_that_worked_can_be_used_and_deleted(self, module: Any, ui: Any, tmp_path: Path) -> None:
-        harness.choose(ui.weightsCombo, "sam2.1-small")
-        module.widget.panels["setup"].weights._fetch = lambda url, path, checksum: Path(path).write_bytes(b"all of it")
-        harness.dialogs.answer(True)
-        harness.click(ui.downloadButton)
-        assert [path.name for path in (tmp_path / "weights").iterdir()] == ["sam2.1_hiera_small.pt"]
+    def test_a_download_that_worked_can_be_used_and_deleted(self, module: Any, ui: Any, tmp_path: Path, published: Path) -> None:
+        self._download(module, ui)
+        (arrived,) = (tmp_path / "weights").iterdir()
+        assert (arrived.name, arrived.read_bytes()) == ("sam2.1_hiera_tiny.pt", published.read_bytes())
         assert "On this computer." in ui.weightsLabel.text
         assert "already" in ui.downloadButton.toolTip
+        assert ui.downloadProgress.isHidden() and ui.cancelDownloadButton.isHidden()
         harness.dialogs.answer(True)
         harness.click(ui.removeWeightsButton)
         assert list((tmp_path / "weights").iterdir()) == []
 
-    def test_without_internet_the_sentence_offers_a_file(self, module: Any, ui: Any) -> None:
-        def fetch(url: str, path: str, checksum: str) -> None:
-            raise OSError("no route to host")
+    @pytest.mark.parametrize("came", [b"half a file", b"another" * 1000, b"longer " * 2000])
+    def test_a_download_arrives_whole_or_not_at_all(self, module: Any, ui: Any, tmp_path: Path, published: Path, came: bytes) -> None:
+        published.write_bytes(came)
+        self._download(module, ui)
+        (said,) = harness.dialogs.texts("error")
+        assert "not the published one" in said or "more came than was published" in said
+        assert not (tmp_path / "weights" / "sam2.1_hiera_tiny.pt").exists()
+        assert "Not on this computer yet" in ui.weightsLabel.text
 
-        module.widget.panels["setup"].weights._fetch = fetch
+    def test_without_the_source_the_sentence_offers_another_way(self, module: Any, ui: Any, published: Path) -> None:
+        published.unlink()
+        self._download(module, ui)
+        (said,) = harness.dialogs.texts("error")
+        assert "internet connection" in said and "place it here" in said and "sam2.1_hiera_tiny.pt" in said
+
+    def test_slicer_stays_usable_meanwhile_and_the_person_can_cancel(self, module: Any, ui: Any, tmp_path: Path, published: Path) -> None:
+        transfer = module.widget.panels["setup"].weights.transfer
+        transfer.command = (sys.executable, "-c", textwrap.dedent(_SLOW))
         harness.dialogs.answer(True)
         harness.click(ui.downloadButton)
-        assert "From a file" in harness.dialogs.texts("error")[0]
+        harness.wait_until(lambda: ui.downloadProgress.value == 50, "half of it", seconds=60)
+        assert not ui.downloadProgress.isHidden() and "sam2.1-tiny" in ui.downloadProgress.format
+        assert "under way" in ui.downloadButton.toolTip and not ui.downloadButton.isEnabled()
+        harness.choose(ui.weightsCombo, "compact")
+        assert ui.downloadProgress.value == 50, "another choice does not end it"
+        process = transfer._process
+        harness.click(ui.cancelDownloadButton)
+        assert process.poll() is not None, "the process is gone"
+        assert not transfer.name and ui.downloadProgress.isHidden()
+        harness.choose(ui.weightsCombo, "sam2.1-tiny")
+        assert ui.downloadButton.isEnabled()
+        assert harness.dialogs.texts("error") == []
+
+    def test_a_download_that_is_ended_from_outside_says_so(self, module: Any, ui: Any, published: Path) -> None:
+        transfer = module.widget.panels["setup"].weights.transfer
+        transfer.command = (sys.executable, "-c", "import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
+        self._download(module, ui)
+        assert "ended from outside" in harness.dialogs.texts("error")[0]
+
+    def test_closing_slicer_ends_it(self, module: Any, ui: Any, published: Path) -> None:
+        transfer = module.widget.panels["setup"].weights.transfer
+        transfer.command = (sys.executable, "-c", textwrap.dedent(_SLOW))
+        harness.dialogs.answer(True)
+        harness.click(ui.downloadButton)
+        process = transfer._process
+        module.widget.panels["setup"].cleanup()
+        assert process.poll() is not None
 
     def test_a_file_of_ones_own(self, module: Any, ui: Any, tmp_path: Path) -> None:
         own = tmp_path / "mine.pt"
