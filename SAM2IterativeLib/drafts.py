@@ -1,4 +1,4 @@
-"""Corrections that a person began and did not save: kept in the project folder, and offered again when the case is opened.
+"""Corrections that a person began and did not save, and the segments they locked: kept in the project folder for the next time.
 
 A draft is a label map and a small text beside it that names its hash, under a number that no earlier draft of the case bears. A later
 state of the same draft is written beside the earlier one before that goes, so a crash or a full disk never costs both.
@@ -7,7 +7,7 @@ state of the same draft is written beside the earlier one before that goes, so a
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,6 +36,38 @@ class Draft:
     round: int
     time: str
     sha256: str
+
+
+class Locks:
+    """Which segments each reviewer locked; every change is on disk when the method returns."""
+
+    def __init__(self, project: Project) -> None:
+        self.project = project
+
+    def of(self, case: Case, reviewer: str) -> tuple[int, ...]:
+        """The label values that this reviewer locked on a case, ascending, of labels that the project still has."""
+        return tuple(value for value in self._table(case).get(reviewer.strip(), ()) if value in self.project.values)
+
+    def set(self, case: Case, reviewer: str, values: Iterable[int]) -> None:
+        """Keep these label values as locked.
+
+        Raises:
+            ProjectError: the project is open for reading only.
+            ResourceError: the disk is full; what was kept before still is.
+        """
+        self.project.require_writable()
+        table = {**self._table(case), reviewer.strip(): tuple(sorted(values))}
+        write_text(self._path(case), json.dumps({name: kept for name, kept in table.items() if kept}, indent=1, sort_keys=True))
+
+    def _table(self, case: Case) -> dict[str, tuple[int, ...]]:
+        try:
+            table = json.loads(self._path(case).read_text(encoding="utf-8"))
+            return {str(name): tuple(int(value) for value in values) for name, values in table.items()}
+        except (ValueError, TypeError, AttributeError, OSError):
+            return {}  # none were kept, or a file that nobody can read: a lock less is no loss of work
+
+    def _path(self, case: Case) -> Path:
+        return self.project.folder / "cases" / case.id / "locks.json"
 
 
 class Drafts:

@@ -14,7 +14,7 @@ from SAM2IterativeLib.project import Project
 from .explaining import Explained
 from .review_material import Material, most_uncertain_place, uncertain_slices
 from .scene import CaseScene, Layer, layouts
-from .scene.uncertainty import HIDDEN_BELOW
+from .scene.uncertainty import HIDDEN_BELOW, colour_of
 
 _PROFILE = (480, 44)
 """Pixels of the picture of all slices."""
@@ -38,6 +38,7 @@ class CaseView:
         self._uncertain: tuple[int, ...] = ()
         self._rank: int | None = None
         self._layout_before: int | None = None
+        self._other_tip = ui.otherButton.toolTip
         switches = (*self._layer_buttons().values(), ui.uncertaintyButton, ui.promptsButton, ui.outlinesButton, ui.surfacesButton)
         self._explained = Explained(
             ui.layerLabel, *switches, ui.compareButton, ui.thresholdSlider, ui.nextUncertainButton, ui.previousUncertainButton
@@ -50,8 +51,10 @@ class CaseView:
             button.connect("toggled(bool)", lambda _on: self.apply())
         ui.surfacesButton.connect("toggled(bool)", lambda _on: self.refresh_surfaces())
         ui.compareButton.connect("toggled(bool)", self._compare)
+        ui.otherCombo.connect("activated(int)", lambda _number: self._show_other())
         ui.nextUncertainButton.connect("clicked(bool)", lambda _on: self.jump(1))
         ui.previousUncertainButton.connect("clicked(bool)", lambda _on: self.jump(-1))
+        self._offer_others()
         self.refresh()
 
     # The case
@@ -73,6 +76,7 @@ class CaseView:
             scene.show_uncertainty(material.uncertainty)
         scene.show_prompts(material.prompts, material.prompt_geometry)
         self.material = material
+        self._offer_others()
         self._uncertain = uncertain_slices(material.uncertainty) if material.uncertainty is not None else ()
         self._rank = None
         if self._ui.compareButton.checked:
@@ -101,12 +105,6 @@ class CaseView:
         self._leave_compare()
 
     # Layers
-
-    def toggle(self, name: str) -> None:
-        """Press a switch: "coarse", "propagated", "proposal", "uncertainty", "prompts", "outlines" or "compare"."""
-        button = getattr(self._ui, f"{name}Button")
-        if button.enabled:
-            button.click()
 
     def refresh(self) -> None:
         """Enable the switches of what there is to see; the others say why not."""
@@ -157,7 +155,36 @@ class CaseView:
 
     def _layer_buttons(self) -> dict[Layer, Any]:
         ui = self._ui
-        return {"coarse": ui.coarseButton, "propagated": ui.propagatedButton, "proposal": ui.proposalButton}
+        return {
+            "coarse": ui.coarseButton,
+            "propagated": ui.propagatedButton,
+            "other": ui.otherButton,
+            "proposal": ui.proposalButton,
+        }
+
+    # The other reviewers
+
+    def _offer_others(self) -> None:
+        """Where others decided, their masks can be shown; where nobody did, nothing is said of it."""
+        ui, names = self._ui, tuple(self.material.others) if self.material is not None else ()
+        ui.otherCombo.clear()
+        for name in names:
+            ui.otherCombo.addItem(name)
+        ui.otherButton.setVisible(bool(names))
+        ui.otherButton.setEnabled(bool(names))
+        none = "" if names else "<p>" + _("No other reviewer has a mask of this case.") + "</p>"
+        ui.otherButton.toolTip = none + self._other_tip
+        ui.otherCombo.setVisible(len(names) > 1)
+        self._show_other()
+
+    def _show_other(self) -> None:
+        """Show the mask of the chosen other reviewer."""
+        if self.material is None or self.scene is None or not self.material.others:
+            return
+        name = self._ui.otherCombo.currentText
+        self._ui.otherButton.text = _("Mask of {name} (K)").format(name=name)
+        self.scene.show_layer("other", self.material.others[name])
+        self.apply()
 
     # Side by side
 
@@ -237,6 +264,7 @@ class CaseView:
 
     def _drop(self) -> None:
         self.material, self._uncertain, self._rank = None, (), None
+        self._offer_others()
         self.refresh()
         self.show_slice()
 
@@ -253,8 +281,8 @@ def _profile(uncertainty: np.ndarray, current: int | None) -> Any:
     for k, share in enumerate(shares):
         left, right = round(k * step), max(round((k + 1) * step) - 1, round(k * step) + 1)
         high = round(float(share) * (height - 6))
-        red = qt.QColor(255 - round(50 * float(share)), 200 - round(160 * float(share)), 50)
-        painter.fillRect(left, height - high, right - left, high, red)
+        colour = qt.QColor(*(round(255 * channel) for channel in colour_of(float(share))))
+        painter.fillRect(left, height - high, right - left, high, colour)
         if k == current:
             painter.fillRect(left, 0, max(right - left, 2), 4, qt.QColor(30, 90, 200))
             painter.setPen(qt.QColor(30, 90, 200))

@@ -10,6 +10,7 @@ import numpy as np
 from slicer.i18n import tr as _
 
 from SAM2IterativeLib.decisions import Decision
+from SAM2IterativeLib.drafts import Locks
 from SAM2IterativeLib.errors import ProjectError
 from SAM2IterativeLib.review import Review
 from SAM2IterativeLib.volumes import LabelMap
@@ -135,14 +136,31 @@ class Decisions:
             self._ui.segmentsTable.setSelectedSegmentIDs([segment_id])
 
     def toggle_lock(self) -> bool | None:
-        """Lock the selected segment, or unlock it; whether it is locked now, None where no single segment is selected."""
+        """Lock the selected segment, or unlock it, until this reviewer says otherwise.
+
+        Returns:
+            Whether it is locked now; None where no single segment is selected.
+
+        Raises:
+            ResourceError: this could not be kept; nothing was changed.
+        """
         scene, value = self._view.scene, self.selected_value()
         if scene is None or value is None:
             return None
         locked = value not in scene.locked()
+        if self._view.material is not None and not self._session.read_only:
+            kept = set(scene.locked()) ^ {value}
+            Locks(self._session.require_project()).set(self._view.material.case, self._session.reviewer, kept)
         scene.lock(value, locked)
         self.refresh()
         return locked
+
+    def lock_as_before(self) -> None:
+        """Lock the segments that this reviewer had locked when the case was open before."""
+        scene, material = self._view.scene, self._view.material
+        if scene is not None and material is not None:
+            for value in Locks(self._session.require_project()).of(material.case, self._session.reviewer):
+                scene.lock(value, True)
 
     def mark_segments(self) -> None:
         """Show in the segments' status what this reviewer decided about them."""

@@ -31,6 +31,7 @@ class Material:
         uncertainty: (k, j, i) in [0, 1]; None where the round made none.
         prompts: what SAM2 was told, in ``prompt_geometry``.
         prompt_geometry: the case's grid with the axis along which SAM2 saw the slices first.
+        others: what each other reviewer vouched for, by their name; the one who decided last comes first.
     """
 
     case: Case
@@ -43,6 +44,7 @@ class Material:
     uncertainty: np.ndarray | None
     prompts: tuple[Prompt, ...]
     prompt_geometry: Geometry
+    others: dict[str, LabelMap]
 
 
 def read_material(project: Project, case: Case, reviewer: str) -> Material:
@@ -59,7 +61,7 @@ def read_material(project: Project, case: Case, reviewer: str) -> Material:
     told = files.prompts(round, case) if round else ()
     geometry, prompts = on_grid(told, image.geometry, project.values, propagated, _orientation(project))
     start = proposal or _nothing(project, image.geometry)
-    material = Material(case, round, image, start, proposal, coarse, propagated, doubt, prompts, geometry)
+    material = Material(case, round, image, start, proposal, coarse, propagated, doubt, prompts, geometry, _others(review, case, reviewer))
     return replace(material, start=starting_map(review, material, reviewer))
 
 
@@ -68,6 +70,18 @@ def _proposal(project: Project, review: Review, case: Case) -> LabelMap | None:
     if case.label is not None:
         return project.read_case_label(case)
     return review.proposal(case)[1] if review.proposal_round(case) is not None else None
+
+
+def _others(review: Review, case: Case, reviewer: str) -> dict[str, LabelMap]:
+    """The masks of the other reviewers, as far as they vouched for them; who rejected the case has none."""
+    names = dict.fromkeys(decision.reviewer for decision in reversed(review.decisions(case)) if decision.reviewer != reviewer)
+    found = {}
+    for name in names:
+        said = review.training_labels(case, name)
+        if said is not None and not said.rejected:
+            array = np.where(said.reviewed, said.labels.array, 0).astype(said.labels.array.dtype)
+            found[name] = LabelMap(array, said.labels.geometry)
+    return found
 
 
 def starting_map(review: Review, material: Material, reviewer: str) -> LabelMap:

@@ -22,6 +22,9 @@ from .review_queue import Queue, status_text
 from .session import Session
 from .shortcuts import Shortcuts
 
+_SWITCHES = ("coarse", "propagated", "proposal", "other", "uncertainty", "prompts", "outlines", "compare")
+"""Actions that press the button of their name."""
+
 
 class ReviewPanel(VTKObservationMixin):
     """The tab Review. It works without torch and without a GPU; only "propagate my correction" needs them.
@@ -58,8 +61,8 @@ class ReviewPanel(VTKObservationMixin):
     def exit(self) -> None:
         """Another tab or module is opened: keys and layout are given back, what is unfinished is kept. The case stays in the views."""
         self.shortcuts.remove()
-        self.correction.keep()
-        self.correction.end_editing()
+        self.correction.drafts.keep()
+        self.correction.editing.end()
         self._fold_correction(True)
         self.view.leave()
 
@@ -121,15 +124,16 @@ class ReviewPanel(VTKObservationMixin):
     def _open(self, case: str) -> None:
         project = self.session.require_project()
         material = read_material(project, project.case(case), self.session.reviewer)
-        editing = self.correction.editing
+        editing = self.correction.editing.active
         self.correction.leave_case()
         self.ui.segmentsTable.setSegmentationNode(None)
         scene = self.view.open(project, material)
         self.ui.segmentsTable.setSegmentationNode(scene.node("proposal"))
         self.decisions.mark_segments()
+        self.decisions.lock_as_before()
         self.correction.opened()
         if editing:
-            self.correction.begin_editing()
+            self.correction.editing.begin()
         self.queue.mark_open(case)
         self.decisions.name_accepting(material.start)
         self.decisions.select(scene.labels[0].value)
@@ -181,7 +185,7 @@ class ReviewPanel(VTKObservationMixin):
 
     def toggle_correcting(self) -> None:
         """Open the Segment Editor on the mask, or close it."""
-        self._fold_correction(self.correction.editing)
+        self._fold_correction(self.correction.editing.active)
 
     def propagate(self) -> None:
         """Let SAM2 carry the corrected slices to the others."""
@@ -191,16 +195,16 @@ class ReviewPanel(VTKObservationMixin):
         if self.ui.correctionSection.collapsed != folded:
             self.ui.correctionSection.collapsed = folded  # which calls ``_correction_folded``
         elif folded:
-            self.correction.end_editing()
+            self.correction.editing.end()
 
     def _correction_folded(self, folded: bool) -> None:
         if folded:
-            self.correction.end_editing()
+            self.correction.editing.end()
         elif self.view.material is not None:
-            guarded(self.correction.begin_editing)
+            guarded(self.correction.editing.begin)
         # The Segment Editor has a list of segments of its own, and needs the room.
-        self.ui.segmentsTable.setVisible(not self.correction.editing)
-        if self.correction.editing:
+        self.ui.segmentsTable.setVisible(not self.correction.editing.active)
+        if self.correction.editing.active:
             self.ui.queueSection.collapsed = True
 
     # Wiring
@@ -217,7 +221,7 @@ class ReviewPanel(VTKObservationMixin):
             (ui.lockButton, self._toggle_lock),
             (ui.takeBackButton, self.take_back),
             (ui.continueDraftButton, lambda: guarded(self.correction.continue_draft, _("The correction could not be continued."))),
-            (ui.discardDraftButton, lambda: guarded(self.correction.discard_draft)),
+            (ui.discardDraftButton, lambda: guarded(self.correction.drafts.discard)),
             (ui.propagateButton, self.propagate),
             (ui.undoButton, self.correction.undo),
             (ui.saveSlicesButton, self.save_slices),
@@ -228,10 +232,10 @@ class ReviewPanel(VTKObservationMixin):
 
     def _actions(self) -> dict[str, Callable[[], object]]:
         def toggles(name: str) -> Callable[[], object]:
-            return lambda: self.view.toggle(name)
+            return lambda: self._press(getattr(self.ui, f"{name}Button"))
 
         return {
-            **{name: toggles(name) for name in ("coarse", "propagated", "proposal", "uncertainty", "prompts", "outlines", "compare")},
+            **{name: toggles(name) for name in _SWITCHES},
             "next_uncertain": lambda: self.view.jump(1),
             "previous_uncertain": lambda: self.view.jump(-1),
             "accept": lambda: self._press(self.ui.acceptButton),
@@ -249,7 +253,7 @@ class ReviewPanel(VTKObservationMixin):
         """Write each key on its button, and all of them into the legend."""
         ui = self.ui
         for name, action in (
-            *((f"{name}Button", name) for name in ("coarse", "propagated", "proposal", "uncertainty", "prompts", "outlines", "compare")),
+            *((f"{name}Button", name) for name in _SWITCHES),
             ("nextUncertainButton", "next_uncertain"),
             ("previousUncertainButton", "previous_uncertain"),
             ("previousCaseButton", "previous_case"),
@@ -272,14 +276,15 @@ class ReviewPanel(VTKObservationMixin):
             self._say(_why(button))
 
     def _toggle_lock(self) -> None:
-        guarded(self.decisions.toggle_lock, _("The segment could not be locked."))
+        if not guarded(self.decisions.toggle_lock, _("The lock could not be kept.")):
+            self.decisions.refresh()  # the button shows what is, not what was wanted
 
     def _toggle_legend(self) -> None:
         self.ui.legendSection.collapsed = not self.ui.legendSection.collapsed
 
     def _reviewer_typed(self) -> None:
         before = self.session.reviewer
-        self.correction.keep()  # what is unfinished is theirs who drew it
+        self.correction.drafts.keep()  # what is unfinished is theirs who drew it
         self.session.reviewer = self.ui.reviewerLine.text
         if self.session.reviewer != before and self.view.material is not None:
             self.reopen()  # each reviewer sees their own decisions and drafts

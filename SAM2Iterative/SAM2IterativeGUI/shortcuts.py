@@ -30,6 +30,7 @@ def all_shortcuts() -> tuple[Shortcut, ...]:
         Shortcut("C", "coarse", _("coarse mask on or off")),
         Shortcut("S", "propagated", _("SAM2 result on or off")),
         Shortcut("M", "proposal", _("mask under review on or off")),
+        Shortcut("K", "other", _("the other reviewer's mask on or off")),
         Shortcut("U", "uncertainty", _("uncertainty on or off")),
         Shortcut("P", "prompts", _("key frames and prompts on or off")),
         Shortcut("O", "outlines", _("outlines or filled areas")),

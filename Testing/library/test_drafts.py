@@ -9,7 +9,7 @@ import pytest
 from small_cases import OBLIQUE, small_labels
 
 from SAM2IterativeLib import drafts as drafts_module
-from SAM2IterativeLib.drafts import Drafts
+from SAM2IterativeLib.drafts import Drafts, Locks
 from SAM2IterativeLib.errors import GeometryError, ProjectError, ResourceError
 from SAM2IterativeLib.project import Project
 from SAM2IterativeLib.volumes import Geometry, LabelMap
@@ -100,3 +100,19 @@ def test_a_project_that_is_read_only_gets_none(project: Project) -> None:
         with pytest.raises(ProjectError, match="reading"):
             drafts.save(reading.case("b"), small_labels(), reviewer="A", round=1)
     assert _files(project) == []
+
+
+def test_locks_are_kept_for_each_reviewer_and_for_labels_that_there_are(project: Project) -> None:
+    locks, case = Locks(project), project.case("b")
+    locks.set(case, " A ", (2, 1, 99))
+    locks.set(case, "B", (2,))
+    project.close()
+    with Project.open(project.folder) as again:
+        locks, case = Locks(again), again.case("b")
+        assert (locks.of(case, "A"), locks.of(case, "B"), locks.of(case, "C")) == ((1, 2), (2,), ())
+        locks.set(case, "B", ())
+        assert locks.of(case, "B") == ()
+        (again.folder / "cases" / "b" / "locks.json").write_text("half a")
+        assert locks.of(case, "A") == ()
+    with Project.open(project.folder, read_only=True) as reading, pytest.raises(ProjectError):
+        Locks(reading).set(reading.case("b"), "A", (1,))

@@ -48,7 +48,7 @@ def draw_review_tab(path: Path) -> Path:
         tab = qt.QImage(str(Path(folder) / "tab.png"))
         pictures = [_image(view)]
         for name in ("uncertainty", "outlines", "coarse", "prompts"):
-            panel.view.toggle(name)
+            getattr(panel.ui, f"{name}Button").click()
         pictures.append(_image(view))
         view.close()
         panel.cleanup()

@@ -143,7 +143,7 @@ def _paint(panel: Any, value: int = 7, k: int = 3, i: int = 20) -> np.ndarray:
     node = panel.view.scene.node("proposal")
     mask = np.zeros(panel.view.scene.geometry.size, bool)
     mask[k, 10:14, i : i + 6] = True
-    editor = panel.ui.editor if panel.correction.editing else None
+    editor = panel.ui.editor if panel.correction.editing.active else None
     harness.paint_segment(node, segment_id_of(node, value), mask, editor)
     panel.correction.look()
     return mask
@@ -151,6 +151,12 @@ def _paint(panel: Any, value: int = 7, k: int = 3, i: int = 20) -> np.ndarray:
 
 def _shown(panel: Any) -> np.ndarray:
     return np.asarray(panel.view.scene.proposal().array)
+
+
+def _labels_of(node: Any, geometry: Any) -> np.ndarray:
+    from SAM2IterativeGUI.scene.segmentations import read_labels
+
+    return np.asarray(read_labels(node, geometry).array)
 
 
 class TestQueue:
@@ -411,6 +417,47 @@ class TestDecisions:
         assert second.ui.takeBackButton.enabled
         assert [d.reviewer for d in Review(second.session.project).decisions()] == ["Dr. A", "Dr. B"]
 
+    def test_the_other_reviewers_mask_is_drawn_beside_ones_own(self, panel: Any, make_panel: Any, folder: Path) -> None:
+        assert panel.ui.otherButton.isHidden(), "nobody else decided"
+        panel.toggle_correcting()
+        first = _paint(panel)
+        harness.click(panel.ui.acceptButton)
+        second = make_panel(folder, reviewer="Dr. B")
+        harness.click(second.ui.nextCaseButton)
+        assert second.ui.otherButton.text == "Mask of Dr. A (K)" and second.ui.otherCombo.isHidden()
+        scene = second.view.scene
+        assert scene.visible("other")
+        node = scene.node("other")
+        np.testing.assert_array_equal(_labels_of(node, scene.geometry)[first], 7)
+        assert (_shown(second)[first] != 7).any(), "one's own mask is as the round left it"
+        display = node.GetDisplayNode()
+        assert not display.GetVisibility2DFill()
+        assert tuple(display.GetSegmentOverrideColor("segment_of_label_7")) == (1.0, 1.0, 1.0), "told from one's own by its white"
+        harness.press("K", second.ui.caseSection)
+        assert not scene.visible("other") and not second.ui.otherButton.checked
+        harness.press("K", second.ui.caseSection)
+        harness.click(second.ui.compareButton)
+        assert not scene.visible("other"), "side by side, each view has one mask"
+        harness.click(second.ui.compareButton)
+        assert scene.visible("other")
+        harness.click(second.ui.nextCaseButton)
+        assert second.ui.otherButton.isHidden() and scene.node("other") is None
+
+    def test_with_several_others_one_is_chosen(self, panel: Any, make_panel: Any, folder: Path) -> None:
+        project = panel.session.project
+        review, case = Review(project), project.case("case_2")
+        review.accept(case, reviewer="Dr. B", segments=(7,))
+        review.accept(case, reviewer="Dr. C")
+        review.reject(case, reviewer="Dr. D", reason="poor")
+        panel.reopen()
+        combo = panel.ui.otherCombo
+        assert not combo.isHidden() and [combo.itemText(n) for n in range(combo.count)] == ["Dr. C", "Dr. B"], "who rejected has no mask"
+        whole = _labels_of(panel.view.scene.node("other"), panel.view.scene.geometry)
+        assert set(np.unique(whole)) == {0, 1, 7, 300}
+        harness.choose(combo, "Dr. B")
+        assert panel.ui.otherButton.text == "Mask of Dr. B (K)"
+        assert set(np.unique(_labels_of(panel.view.scene.node("other"), panel.view.scene.geometry))) == {0, 7}, "what was vouched for"
+
     def test_an_accepted_case_opens_as_it_was_decided_and_can_be_corrected_again(self, panel: Any, make_panel: Any, folder: Path) -> None:
         panel.toggle_correcting()
         _paint(panel)
@@ -447,8 +494,8 @@ class TestDecisions:
         assert "'Cyst' belongs to none" in harness.dialogs.texts("error")[0]
         assert _decisions(panel) == []
         harness.wait_until(lambda: "Cyst" in panel.ui.changesLabel.text, "it is told before anything is decided, too")
-        panel.correction.keep()
-        panel.correction.keep()
+        panel.correction.drafts.keep()
+        panel.correction.drafts.keep()
         assert len(harness.dialogs.texts("error")) == 2, "told once for the decision, once for the draft"
         panel.view.scene.node("proposal").GetSegmentation().RemoveSegment("mine")
         panel.accept()
@@ -464,7 +511,7 @@ def _touches(panel: Any, value: int) -> bool:
 class TestCorrection:
     def test_the_editor_works_on_the_mask_under_review(self, panel: Any) -> None:
         harness.press("E", panel.ui.caseSection)
-        assert panel.correction.editing and not panel.ui.correctionSection.collapsed
+        assert panel.correction.editing.active and not panel.ui.correctionSection.collapsed
         assert panel.ui.editor.segmentationNode() is panel.view.scene.node("proposal")
         assert panel.ui.editor.sourceVolumeNode() is panel.view.scene.image_node()
         panel.decisions.select(300)
@@ -472,7 +519,7 @@ class TestCorrection:
         panel.ui.editor.setCurrentSegmentID("segment_of_label_7")
         assert panel.decisions.selected_value() == 7
         harness.press("E", panel.ui.caseSection)
-        assert not panel.correction.editing and panel.ui.editor.segmentationNode() is None
+        assert not panel.correction.editing.active and panel.ui.editor.segmentationNode() is None
 
     def test_what_was_corrected_is_told(self, panel: Any) -> None:
         panel.toggle_correcting()
@@ -548,6 +595,50 @@ class TestCorrection:
         panel.decisions.select(300)
         harness.press("L", panel.ui.caseSection)
         assert panel.view.scene.locked() == ()
+
+    def test_locks_are_there_again_when_the_case_is_opened_again(self, panel: Any, make_panel: Any, folder: Path) -> None:
+        panel.decisions.select(300)
+        harness.click(panel.ui.lockButton)
+        panel.step(1)
+        assert panel.view.scene.locked() == (), "of the other case nothing is locked"
+        panel.step(-1)
+        assert panel.view.scene.locked() == (300,)
+        again = make_panel(folder)
+        harness.click(again.ui.nextCaseButton)
+        assert again.view.scene.locked() == (300,)
+        again.decisions.select(300)
+        assert again.ui.lockButton.checked and again.ui.lockButton.text == "Unlock 'vessel' (L)"
+        harness.click(again.ui.lockButton)
+        again.reopen()
+        assert again.view.scene.locked() == ()
+        other = make_panel(folder, reviewer="Dr. B")
+        harness.click(other.ui.nextCaseButton)
+        assert other.view.scene.locked() == (), "each reviewer's own"
+
+    def test_a_draft_brings_its_locked_segment_as_it_was_drawn(self, panel: Any, make_panel: Any, folder: Path) -> None:
+        panel.toggle_correcting()
+        drawn = _paint(panel, value=300)
+        panel.decisions.select(300)
+        harness.click(panel.ui.lockButton)
+        panel.close_case()
+        again = make_panel(folder)
+        harness.click(again.ui.nextCaseButton)
+        assert again.view.scene.locked() == (300,) and not (_shown(again) == 300)[drawn].all()
+        harness.click(again.ui.continueDraftButton)
+        assert (_shown(again) == 300)[drawn].all() and again.view.scene.locked() == (300,)
+
+    def test_a_lock_that_cannot_be_kept_is_told(self, panel: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        from SAM2IterativeLib import drafts
+        from SAM2IterativeLib.errors import ResourceError
+
+        def full(*_arguments: Any) -> None:
+            raise ResourceError("the disk is full.", cure="Free some space.")
+
+        monkeypatch.setattr(drafts, "write_text", full)
+        panel.decisions.select(300)
+        harness.click(panel.ui.lockButton)
+        assert "the disk is full" in harness.dialogs.texts("error")[0]
+        assert panel.view.scene.locked() == () and not panel.ui.lockButton.checked
 
     @pytest.mark.parametrize(
         "answer",
@@ -637,15 +728,15 @@ class TestDrafts:
         harness.click(again.ui.nextCaseButton)
         again.toggle_correcting()
         _paint(again, k=8)
-        again.correction.keep()
+        again.correction.drafts.keep()
         assert sorted(path.name for path in (folder / "cases" / "case_2" / "drafts").glob("*.nrrd")) == ["1.nrrd", "2.nrrd"]
 
     def test_undoing_everything_leaves_no_draft(self, panel: Any, folder: Path) -> None:
         panel.toggle_correcting()
         _paint(panel)
-        panel.correction.keep()
+        panel.correction.drafts.keep()
         harness.click(panel.ui.undoButton)
-        panel.correction.keep()
+        panel.correction.drafts.keep()
         assert list((folder / "cases" / "case_2" / "drafts").iterdir()) == []
 
     def test_another_reviewer_does_not_get_it(self, panel: Any) -> None:
@@ -670,7 +761,7 @@ class TestDrafts:
         drawn = _shown(panel)
         with monkeypatch.context() as patch:
             patch.setattr(drafts, "write_label_map", full)
-            panel.correction.keep()
+            panel.correction.drafts.keep()
         assert "the disk is full" in harness.dialogs.texts("error")[0]
         np.testing.assert_array_equal(_shown(panel), drawn)
 
@@ -685,7 +776,7 @@ class TestFaults:
                 assert not button.enabled and "in use by" in button.toolTip
             panel.toggle_correcting()
             _paint(panel)
-            panel.correction.keep()
+            panel.correction.drafts.keep()
             panel.exit()
         assert not (folder / "cases" / "case_2" / "drafts").exists()
 
@@ -695,7 +786,7 @@ class TestFaults:
         drawn = _shown(panel)
         scene.Clear(0)
         harness.process_events()
-        assert panel.view.material is None and not panel.correction.editing
+        assert panel.view.material is None and not panel.correction.editing.active
         assert "No case is open" in panel.ui.caseLabel.text and not panel.ui.acceptButton.enabled
         for key in "CSMUPODJAXEL":
             harness.press(key, panel.ui.caseSection)

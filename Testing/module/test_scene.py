@@ -595,7 +595,7 @@ class TestPictures:
         assert organ("propagated")
         assert not organ("coarse"), "the coarse mask's outline is paler than the label"
 
-    def test_high_uncertainty_is_red_middle_is_yellow_low_is_not_shown(self, shown: Any, view: Any) -> None:
+    def test_high_uncertainty_is_magenta_middle_is_violet_low_is_not_shown(self, shown: Any, view: Any) -> None:
         geometry = shown.geometry
         values = np.zeros(geometry.size, np.float32)
         values[:, 10:20, 10:20], values[:, 10:20, 30:40], values[:, 40:50, 30:40] = 0.95, 0.4, 0.15
@@ -607,9 +607,9 @@ class TestPictures:
         def change(j: int, i: int) -> np.ndarray:
             return _colour_at(view, geometry, (8, j, i), picture) - _colour_at(view, geometry, (8, j, i), plain)
 
-        red, yellow, low, none = change(15, 15), change(15, 35), change(45, 35), change(50, 10)
-        assert red[0] > red[1] + 60 and red[0] > red[2] + 60
-        assert yellow[0] > yellow[2] + 60 and yellow[1] > yellow[2] + 40
+        magenta, violet, low, none = change(15, 15), change(15, 35), change(45, 35), change(50, 10)
+        assert magenta[0] > magenta[1] + 60 and magenta[0] > magenta[2] + 30 and magenta[2] > magenta[1] + 30
+        assert violet[2] > violet[0] + 10 and violet[0] > violet[1] + 30
         assert low.tolist() == none.tolist() == [0, 0, 0]
         shown.set_uncertainty_hidden_below(0.1)
         picture = view.picture()

@@ -20,8 +20,8 @@ from .segmentations import Status
 from .undo import SegmentationHistory, UndoHistory
 from .volumes import add_volume
 
-Layer = Literal["coarse", "propagated", "proposal"]
-"""A mask of the case: the network's, SAM2's, and the one under review, which alone can be changed."""
+Layer = Literal["coarse", "propagated", "other", "proposal"]
+"""A mask of the case: the network's, SAM2's, another reviewer's, and the one under review, which alone can be changed."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,7 @@ class Style:
 LAYERS: dict[Layer, Style] = {
     "coarse": Style("coarse mask", 0.0, 2, 0.45),
     "propagated": Style("SAM2 result", 0.0, 3),
+    "other": Style("other reviewer", 0.0, 2, 1.0),
     "proposal": Style("to review", 0.25, 3),
 }
 

@@ -1,7 +1,7 @@
 """The uncertainty overlay: a float volume in the foreground, with colours that mean the same in every case.
 
-Nothing is shown where the methods agree; then yellow, orange and red. The window is fixed to 0-1, so that a red spot in one case
-is as uncertain as a red spot in another.
+Nothing is shown where the methods agree; then lilac, violet and magenta, which no label has by default: anatomy is red, brown and
+green. The window is fixed to 0-1, so that a magenta spot in one case is as uncertain as a magenta spot in another.
 """
 
 from __future__ import annotations
@@ -22,8 +22,15 @@ PART, COLOURS_PART = "uncertainty", "uncertainty_colours"
 HIDDEN_BELOW = 0.2
 """Values below are not shown: every border between two structures is a little uncertain."""
 OPACITY = 0.5
-_COLOURS = ((0.0, 1.0, 1.0, 0.6), (0.25, 1.0, 0.95, 0.2), (0.5, 1.0, 0.65, 0.1), (0.75, 0.95, 0.3, 0.1), (1.0, 0.75, 0.0, 0.1))
-"""(uncertainty, red, green, blue): away from the greys of the image, and in the order of a traffic light's warning half."""
+_COLOURS = ((0.0, 0.8, 0.75, 1.0), (0.25, 0.75, 0.55, 1.0), (0.5, 0.8, 0.3, 1.0), (0.75, 0.95, 0.1, 0.9), (1.0, 1.0, 0.0, 0.55))
+"""(uncertainty, red, green, blue): away from the greys of the image and from the colours of anatomy."""
+
+
+def colour_of(uncertainty: float) -> tuple[float, float, float]:
+    """The overlay's colour of an uncertainty (0-1): red, green, blue."""
+    places, *channels = zip(*_COLOURS, strict=True)
+    red, green, blue = (float(np.interp(uncertainty, places, channel)) for channel in channels)
+    return red, green, blue
 
 
 def add_uncertainty(uncertainty: np.ndarray, geometry: Geometry, name: str, case: str) -> Any:

@@ -1,0 +1,156 @@
+"""Keeping what a reviewer has not finished: saved while they draw, and offered when the case is opened again."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+import qt
+import slicer.util
+from slicer.i18n import tr as _
+
+from SAM2IterativeLib.drafts import Draft, Drafts
+from SAM2IterativeLib.errors import SAM2IterativeError
+from SAM2IterativeLib.review import Review
+from SAM2IterativeLib.volumes import LabelMap
+
+from .review_case import CaseView
+from .review_material import starting_map
+from .session import Session
+
+_SAVE_MILLISECONDS = 5000
+"""Pause after a stroke before it is saved."""
+
+
+class DraftKeeping:
+    """The draft of the open case.
+
+    Args:
+        ui: the form's widgets by name.
+        session: whose project keeps the drafts.
+        view: the open case.
+    """
+
+    def __init__(self, ui: Any, session: Session, view: CaseView) -> None:
+        self._ui, self._session, self._view = ui, session, view
+        self._start: LabelMap | None = None
+        self._saved: np.ndarray | None = None
+        self._draft: Draft | None = None
+        self._offered: Draft | None = None
+        self._told = ""
+        self._timer = qt.QTimer()
+        self._timer.setSingleShot(True)
+        self._timer.setInterval(_SAVE_MILLISECONDS)
+        self._timer.connect("timeout()", self.keep)
+        self._show_offer()
+
+    # The case
+
+    def opened(self) -> None:
+        """Another case is shown: offer its draft."""
+        material, project = self._view.material, self._session.require_project()
+        assert material is not None
+        self._start, self._saved, self._draft = material.start, material.start.array, None
+        self._offered = None if project.read_only else Drafts(project).newest(material.case, self._session.reviewer)
+        self._show_offer()
+
+    def left(self) -> None:
+        """The case is gone; what was unfinished was kept before."""
+        self._timer.stop()
+        self._start = self._saved = self._draft = self._offered = None
+        self._show_offer()
+
+    def settled(self) -> LabelMap | None:
+        """Something was decided, or taken back: what is unfinished now is what opening the case again would not show.
+
+        Returns:
+            What opening it again would show; None where no case is open.
+
+        Raises:
+            ProjectError, ResourceError: the draft could not be saved.
+        """
+        scene, material, project = self._view.scene, self._view.material, self._session.project
+        if scene is None or scene.case is None or material is None or project is None:
+            return None
+        self._start, self._saved = starting_map(Review(project), material, self._session.reviewer), None
+        self._save()
+        return self._start
+
+    # Saving
+
+    def drawn(self) -> None:
+        """The mask was changed: save it soon."""
+        self._timer.start()
+
+    def keep_if_drawn(self) -> None:
+        """Save what was drawn since the last time, without waiting for the pause."""
+        if self._timer.isActive():
+            self.keep()
+
+    def keep(self) -> None:
+        """Save the draft. A person is told once if it cannot be saved; every stroke tries again."""
+        self._timer.stop()
+        try:
+            self._save()
+        except SAM2IterativeError as error:
+            if error.sentence != self._told:
+                slicer.util.errorDisplay(_("The unfinished correction could not be kept.") + "\n\n" + error.sentence)
+            self._told = error.sentence
+        else:
+            self._told = ""
+
+    def _save(self) -> None:
+        """Keep the mask in the project folder if opening the case again would show another one."""
+        scene, material, project = self._view.scene, self._view.material, self._session.project
+        if scene is None or scene.case is None or material is None or project is None or self._start is None or project.read_only:
+            return
+        shown = scene.proposal()
+        if self._saved is not None and np.array_equal(shown.array, self._saved):
+            return
+        drafts = Drafts(project)
+        if not np.array_equal(shown.array, self._start.array):
+            reviewer, round = self._session.reviewer, material.round
+            self._draft = drafts.save(material.case, shown, reviewer=reviewer, round=round, instead_of=self._draft)
+        elif self._draft is not None:
+            drafts.remove(material.case, self._draft)
+            self._draft = None
+        self._saved = shown.array
+
+    # What was kept
+
+    def go_on(self) -> None:
+        """Put the offered draft onto the case, locked segments included; one undo takes it back.
+
+        Raises:
+            ProjectError: it is missing or was changed.
+        """
+        scene, material = self._view.scene, self._view.material
+        if self._offered is None or scene is None or material is None:
+            return
+        label_map = Drafts(self._session.require_project()).read(material.case, self._offered)
+        locked = scene.locked()  # they were locked as the draft has them
+        for value in locked:
+            scene.lock(value, False)
+        scene.write_result(label_map)
+        for value in locked:
+            scene.lock(value, True)
+        self._draft, self._offered, self._saved = self._offered, None, scene.proposal().array
+        self._show_offer()
+
+    def discard(self) -> None:
+        """Delete the offered draft, after asking."""
+        material = self._view.material
+        if self._offered is None or material is None:
+            return
+        if slicer.util.confirmYesNoDisplay(_("Delete the unfinished correction of {case}?").format(case=material.case.id)):
+            Drafts(self._session.require_project()).remove(material.case, self._offered)
+            self._offered = None
+            self._show_offer()
+
+    def _show_offer(self) -> None:
+        self._ui.draftFrame.setVisible(self._offered is not None)
+        if self._offered is not None:
+            time = datetime.fromisoformat(self._offered.time).astimezone().strftime("%Y-%m-%d %H:%M")
+            text = _("A correction of this case was not finished ({time}). Go on with it?")
+            self._ui.draftLabel.text = text.format(time=time)

@@ -1,0 +1,94 @@
+"""The Segment Editor on the mask under review."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import slicer
+import slicer.util
+from slicer.i18n import tr as _
+
+from SAM2IterativeLib.errors import ProjectError
+
+from .review_case import CaseView
+
+_EDITOR_TAG = "SAM2Iterative"
+
+
+class Editing:
+    """Opens and closes the embedded Segment Editor; it and the table of segments have the same segment selected.
+
+    Args:
+        ui: the form's widgets by name.
+        view: the open case.
+        chosen: called when another segment was chosen.
+    """
+
+    def __init__(self, ui: Any, view: CaseView, chosen: Callable[[], object]) -> None:
+        self._ui, self._view, self._chosen = ui, view, chosen
+        self._active = False
+        ui.editor.connect("currentSegmentIDChanged(QString)", self._segment_changed)
+        ui.segmentsTable.connect("selectionChanged(QItemSelection,QItemSelection)", lambda *_change: self._row_selected())
+
+    @property
+    def active(self) -> bool:
+        """Whether the Segment Editor works on the case."""
+        return self._active
+
+    def begin(self) -> None:
+        """Give the mask to the Segment Editor, which from now on also keeps the undo states.
+
+        Raises:
+            ProjectError: no case is open.
+        """
+        scene, editor = self._view.scene, self._ui.editor
+        if scene is None or scene.case is None or scene.node("proposal") is None:
+            raise ProjectError(_("no case is open."), cure=_("Open a case of the queue."))
+        if self._active:
+            return
+        editor.setMRMLScene(slicer.mrmlScene)
+        editor.setMRMLSegmentEditorNode(_editor_node())
+        editor.setSegmentationNode(scene.node("proposal"))
+        editor.setSourceVolumeNode(scene.image_node())
+        scene.use_editor_history(editor)
+        editor.setupViewObservations()
+        editor.installKeyboardShortcuts(slicer.util.mainWindow())
+        self._active = True
+        self._row_selected()
+
+    def end(self) -> None:
+        """Take the Segment Editor's hands off the mask; strokes stay."""
+        if not self._active:
+            return
+        self._active = False
+        editor = self._ui.editor
+        editor.setActiveEffect(None)
+        editor.uninstallKeyboardShortcuts()
+        editor.removeViewObservations()
+        editor.setSegmentationNode(None)
+        editor.setSourceVolumeNode(None)
+        _editor_node().SetSelectedSegmentID("")  # another case's segment bears the same name
+        if self._view.scene is not None:
+            self._view.scene.keep_own_history()
+
+    def _segment_changed(self, segment_id: str) -> None:
+        if self._active and segment_id and tuple(self._ui.segmentsTable.selectedSegmentIDs()) != (segment_id,):
+            self._ui.segmentsTable.setSelectedSegmentIDs([segment_id])
+        self._chosen()
+
+    def _row_selected(self) -> None:
+        chosen = self._ui.segmentsTable.selectedSegmentIDs()
+        if self._active and len(chosen) == 1 and self._ui.editor.currentSegmentID() != chosen[0]:
+            self._ui.editor.setCurrentSegmentID(chosen[0])
+
+
+def _editor_node() -> Any:
+    """The Segment Editor's node of this module, in this scene."""
+    node = slicer.mrmlScene.GetSingletonNode(_EDITOR_TAG, "vtkMRMLSegmentEditorNode")
+    if node is None:
+        node = slicer.vtkMRMLSegmentEditorNode()
+        node.SetSingletonTag(_EDITOR_TAG)
+        node.SetSaveWithScene(False)
+        node = slicer.mrmlScene.AddNode(node)
+    return node
