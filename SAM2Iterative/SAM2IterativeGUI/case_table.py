@@ -14,6 +14,8 @@ from .explaining import plain_table
 from .session import Session
 
 _CASE, _USE, _STATE, _ROUND, _UNCERTAINTY, _REVIEWER = range(6)
+_NARROWEST = 40
+"""Pixels of a column."""
 
 
 class CaseTable:
@@ -23,6 +25,11 @@ class CaseTable:
         self._table, self._session = table, session
         self._cases: tuple[Case, ...] = ()
         plain_table(table)
+        header = table.horizontalHeader()
+        header.setStretchLastSection(False)
+        header.setMinimumSectionSize(_NARROWEST)
+        for column in range(table.columnCount):
+            header.setSectionResizeMode(column, qt.QHeaderView.Stretch if column == _CASE else qt.QHeaderView.ResizeToContents)
 
     def refresh(self) -> None:
         """Show the cases as they are; the selection stays."""
@@ -43,7 +50,6 @@ class CaseTable:
             self._set(row, _ROUND, "" if round is None else str(round))
             self._set(row, _UNCERTAINTY, "" if value is None else f"{value:.2f}")
             self._set(row, _REVIEWER, ", ".join(reviewers))
-        self._table.resizeColumnsToContents()
         for row, case in enumerate(self._cases):
             if case.id in chosen:
                 self._select(row, True)

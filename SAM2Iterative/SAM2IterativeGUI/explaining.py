@@ -13,7 +13,7 @@ class Explained:
     """The buttons of a panel, with the tooltips of their form, and the label that says why some cannot be used.
 
     Args:
-        label: shows the reasons, each once; hidden where there are none.
+        label: shows the reasons, each once; hidden where there are none. None: the tooltips alone say them.
         buttons: widgets whose tooltips teach what they do.
     """
 
@@ -27,6 +27,8 @@ class Explained:
             button.setEnabled(not reason)
             tip = self._tips[button]
             button.setToolTip(f"<p>{reason}</p><p>{tip}</p>" if reason else tip)
+        if self._label is None:
+            return
         said = list(dict.fromkeys(reason for reason in reasons.values() if reason))
         self._label.setText(" ".join(said))
         self._label.setVisible(bool(said))

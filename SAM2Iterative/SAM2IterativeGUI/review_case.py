@@ -14,10 +14,12 @@ from SAM2IterativeLib.project import Project
 from .explaining import Explained
 from .review_material import Material, most_uncertain_place, uncertain_slices
 from .scene import CaseScene, Layer, layouts
-from .scene.uncertainty import HIDDEN_BELOW, colour_of
+from .scene.uncertainty import HIDDEN_BELOW
 
 _PROFILE = (480, 44)
 """Pixels of the picture of all slices."""
+_BAR, _CURRENT_BAR = (176, 110, 225), (30, 90, 200)
+"""Their colours."""
 
 
 class CaseView:
@@ -38,11 +40,11 @@ class CaseView:
         self._uncertain: tuple[int, ...] = ()
         self._rank: int | None = None
         self._layout_before: int | None = None
-        self._other_tip = ui.otherButton.toolTip
         switches = (*self._layer_buttons().values(), ui.uncertaintyButton, ui.promptsButton, ui.outlinesButton, ui.surfacesButton)
         self._explained = Explained(
             ui.layerLabel, *switches, ui.compareButton, ui.thresholdSlider, ui.nextUncertainButton, ui.previousUncertainButton
         )
+        self._explained_other = Explained(None, ui.otherButton)
         ui.thresholdSlider.value = HIDDEN_BELOW
         ui.thresholdSlider.connect("valueChanged(double)", lambda _value: self.apply())
         for button in self._layer_buttons().values():
@@ -171,9 +173,7 @@ class CaseView:
         for name in names:
             ui.otherCombo.addItem(name)
         ui.otherButton.setVisible(bool(names))
-        ui.otherButton.setEnabled(bool(names))
-        none = "" if names else "<p>" + _("No other reviewer has a mask of this case.") + "</p>"
-        ui.otherButton.toolTip = none + self._other_tip
+        self._explained_other.set({ui.otherButton: "" if names else _("No other reviewer has a mask of this case.")})
         ui.otherCombo.setVisible(len(names) > 1)
         self._show_other()
 
@@ -270,7 +270,7 @@ class CaseView:
 
 
 def _profile(uncertainty: np.ndarray, current: int | None) -> Any:
-    """A bar per slice: its height and colour are its mean uncertainty, against the largest."""
+    """A bar per slice: its height is its mean uncertainty, against the largest."""
     width, height = _PROFILE
     means = uncertainty.mean(axis=(1, 2))
     shares = means / max(float(means.max()), 1e-6)
@@ -281,11 +281,10 @@ def _profile(uncertainty: np.ndarray, current: int | None) -> Any:
     for k, share in enumerate(shares):
         left, right = round(k * step), max(round((k + 1) * step) - 1, round(k * step) + 1)
         high = round(float(share) * (height - 6))
-        colour = qt.QColor(*(round(255 * channel) for channel in colour_of(float(share))))
-        painter.fillRect(left, height - high, right - left, high, colour)
+        painter.fillRect(left, height - high, right - left, high, qt.QColor(*_BAR))
         if k == current:
-            painter.fillRect(left, 0, max(right - left, 2), 4, qt.QColor(30, 90, 200))
-            painter.setPen(qt.QColor(30, 90, 200))
+            painter.fillRect(left, 0, max(right - left, 2), 4, qt.QColor(*_CURRENT_BAR))
+            painter.setPen(qt.QColor(*_CURRENT_BAR))
             painter.drawRect(left, 0, max(right - left, 2), height - 1)
     painter.end()
     return picture

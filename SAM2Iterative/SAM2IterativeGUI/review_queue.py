@@ -11,6 +11,7 @@ from slicer.i18n import tr as _
 from SAM2IterativeLib.drafts import Drafts
 from SAM2IterativeLib.review import QueueEntry, Review
 
+from .explaining import Explained
 from .session import Session
 
 _ORDER, _FILTER = "SAM2Iterative/reviewOrder", "SAM2Iterative/reviewFilter"
@@ -32,7 +33,7 @@ class Queue:
         self._current: str | None = None
         self._place = 0
         self._before: list[str] = []
-        self._tips = {button: button.toolTip for button in (ui.nextCaseButton, ui.previousCaseButton)}
+        self._explained = Explained(None, ui.nextCaseButton, ui.previousCaseButton)
         _fill(ui.orderCombo, _orders(), _ORDER)
         _fill(ui.filterCombo, _filters(), _FILTER)
         ui.orderCombo.connect("activated(int)", self._choice_made)
@@ -94,14 +95,15 @@ class Queue:
         if self._current in self._shown:
             table.selectRow(self._place)
         self._ui.remainingLabel.text = self._progress()
-        self._allow(self._ui.nextCaseButton, self.next, _("This is the last case of the list."))
-        self._allow(self._ui.previousCaseButton, self.previous, _("This is the first case."))
-
-    def _allow(self, button: Any, case: str | None, end: str) -> None:
-        """Where the list ends is no news for a line of its own: the button's tooltip says it."""
-        tip, reason = self._tips[button], end if self._shown else _("There is no case to open.")
-        button.enabled = case is not None
-        button.toolTip = tip if case is not None else f"<p>{reason}</p><p>{tip}</p>"
+        # Where the list ends is no news for a line of its own: the button's tooltip says it.
+        last, first = (_("This is the last case of the list."), _("This is the first case."))
+        last, first = (last, first) if self._shown else (_("There is no case to open."),) * 2
+        self._explained.set(
+            {
+                self._ui.nextCaseButton: "" if self.next is not None else last,
+                self._ui.previousCaseButton: "" if self.previous is not None else first,
+            }
+        )
 
     def _entries(self) -> list[QueueEntry]:
         review, order, wanted = Review(self._session.require_project()), self._ui.orderCombo.currentData, self._ui.filterCombo.currentData

@@ -59,6 +59,7 @@ class RoundsPanel:
         self._explained = Explained(
             self.ui.runWhyLabel, self.ui.startButton, self.ui.pauseButton, self.ui.stopButton, self.ui.plotInLayoutButton
         )
+        self._explained_choices = Explained(None, self.ui.roundsBox, self.ui.untilConvergedBox)
         self._watch = qt.QTimer()
         self._watch.setInterval(_WATCH_MILLISECONDS)
         self._connect()
@@ -159,6 +160,7 @@ class RoundsPanel:
             self._span = None
             self._say_problem("")
             self.ui.logEdit.setPlainText("\n".join(old_log(project)) if project else "")
+            self.ui.logEdit.moveCursor(qt.QTextCursor.End)  # what happened last is what a person looks for
             self._set_progress(self.ui.stageProgress, 0.0)
         if topic in ("", "project", "rounds"):
             self._show_numbers()
@@ -204,8 +206,9 @@ class RoundsPanel:
         worker = session.worker
         running = worker.busy
         state = run_state(session.project) if session.project else None
-        ui.roundsBox.setEnabled(not running and not (state and state.unfinished))
-        ui.untilConvergedBox.setEnabled(not running)
+        going = _("The rounds are going on.") if running else ""
+        unfinished = _("The unfinished run first goes on to where it was going.") if state and state.unfinished else ""
+        self._explained_choices.set({ui.roundsBox: going or unfinished, ui.untilConvergedBox: going})
         pausing = _("It pauses as soon as the step at hand is done.") if self._pausing and running else ""
         idle = "" if running else _("Nothing runs.")
         self._explained.set(
@@ -265,7 +268,8 @@ class RoundsPanel:
 
     def _worker_ended(self, message: WorkerEnded) -> None:
         if not message.expected:
-            self._say_problem(_("{sentence} Press 'Continue' to go on from there.").format(sentence=message.sentence))
+            sentence, again, _rest = message.sentence.partition(": start the run again")  # here a button does that
+            self._say_problem(_("{sentence} Press 'Continue' to go on from there.").format(sentence=sentence + "." * bool(again)))
         self._pausing = False
 
     def _show_stage(self, message: StageStarted) -> None:
@@ -290,10 +294,9 @@ class RoundsPanel:
 
     def _show_overall(self, round: int, stage: str, fraction: float) -> None:
         if self._span is not None:
-            first, last = self._span
             parts = ("training", "coarse", "propagation", "pseudo_label")
             within = (parts.index(stage) + fraction) / len(parts) if stage in parts else fraction
-            self._set_progress(self.ui.runProgress, (round - first + within) / (last - first + 1))
+            self._set_progress(self.ui.runProgress, (round + within) / (self._span[1] + 1))
 
     def _round_text(self, round: int) -> str:
         if round == 0:
@@ -308,7 +311,7 @@ class RoundsPanel:
         self.ui.timeLabel.setVisible(bool(stage))
 
     def _say_problem(self, text: str) -> None:
-        self.ui.problemLabel.setText(text)
+        self.ui.problemLabel.setText(f"⚠ {text}" if text else "")
         self.ui.problemLabel.setVisible(bool(text))
 
     def _write_log(self, text: str) -> None:

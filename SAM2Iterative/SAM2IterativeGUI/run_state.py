@@ -86,7 +86,7 @@ def stage_text(stage: str) -> str:
         "training": _("training the network"),
         "coarse": _("network marks the cases"),
         "propagation": _("SAM2 carries the masks through the slices"),
-        "pseudo_label": _("both are joined to new labels"),
+        "pseudo_label": _("network and SAM2 are merged into new labels"),
     }.get(stage, stage.replace("_", " "))
 
 

@@ -333,6 +333,8 @@ class qMRMLPlotView(qMRMLWidget):
     def _draw(self, painter: Any, area: Any, curves: list[Any], chart: Any) -> None:
         points = [point for curve in curves for point in curve[1]]
         (x0, x1), (y0, y1) = (_span([p[axis] for p in points]) for axis in (0, 1))
+        if not chart.GetYAxisRangeAuto():
+            y0, y1 = chart.GetYAxisRange()
 
         def place(point: tuple[float, float]) -> Any:
             across, up = (point[0] - x0) / (x1 - x0), (point[1] - y0) / (y1 - y0)

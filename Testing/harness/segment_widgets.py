@@ -144,6 +144,7 @@ class qMRMLSegmentsTableView(qMRMLWidget):
         eye.setCheckState(qt.Qt.Checked if display and display.GetSegmentVisibility(segment_id) else qt.Qt.Unchecked)
         colour = qt.QTableWidgetItem()
         colour.setBackground(qt.QColor.fromRgbF(*segment.GetColor()))
+        colour.setFlags(qt.Qt.ItemIsEnabled)  # the mark of the selected row would hide it
         name = qt.QTableWidgetItem(segment.GetName())
         name.setData(qt.Qt.UserRole, segment_id)
         logic = slicer.vtkSlicerSegmentationsModuleLogic

@@ -14,6 +14,7 @@ sys.path[:0] = [str(_REPOSITORY / "Testing"), str(_REPOSITORY / "SAM2Iterative")
 
 import harness  # noqa: E402  found in the folders above
 from generated_case import LABELS, GeneratedCase, generated_case  # noqa: E402
+from review_pictures import save_small  # noqa: E402
 
 REVIEW = _REPOSITORY / "Resources" / "Screenshots" / "review.png"
 _CAPTION = 30
@@ -57,8 +58,7 @@ def draw_review(path: Path, case: GeneratedCase, side: int = 480) -> None:
     view.close()
     shown.remove()
     path.parent.mkdir(parents=True, exist_ok=True)
-    if not sheet.save(str(path)):
-        raise OSError(f"could not write {path}")
+    save_small(sheet, path)
 
 
 def _as_image(view: Any) -> Any:

@@ -108,6 +108,7 @@ def test_pause_and_continue_and_the_project_opened_again_in_between(opened: Any,
     assert ui.stateLabel.text == "No project is open."
     session.open(tmp_path / "p")
     assert ui.stateLabel.text.startswith("Waiting")
+    assert ui.logEdit.textCursor().atEnd(), "the newest lines are seen"
     harness.click(ui.startButton)
     _finish(opened)
     assert ui.stateLabel.text.startswith("Round 3 is done.") or ui.startButton.text == "Start"
@@ -129,9 +130,13 @@ def test_a_worker_that_dies_says_why_and_continue_continues(opened: Any) -> None
     harness.wait_until(lambda: "case phantom" in ui.stageLabel.text, "a first case")
     client = session.worker._client
     client._job, client.running = None, False
-    client._messages.append(WorkerEnded(False, "The worker died while it worked on training, round 0."))
+    client._messages.append(
+        WorkerEnded(False, "The worker died while it worked on training, round 0. Kept: start the run again to continue.")
+    )
     harness.wait_until(lambda: not ui.problemLabel.isHidden(), "the reason")
     assert "died while it worked on training" in ui.problemLabel.text and "Continue" in ui.problemLabel.text
+    assert "start the run again" not in ui.problemLabel.text, "one cure, not two"
+    assert "unfinished run" in ui.roundsBox.toolTip and not ui.roundsBox.isEnabled()
     assert ui.startButton.text == "Continue"
     harness.click(ui.startButton)
     _finish(opened)

@@ -26,13 +26,6 @@ _COLOURS = ((0.0, 0.8, 0.75, 1.0), (0.25, 0.75, 0.55, 1.0), (0.5, 0.8, 0.3, 1.0)
 """(uncertainty, red, green, blue): away from the greys of the image and from the colours of anatomy."""
 
 
-def colour_of(uncertainty: float) -> tuple[float, float, float]:
-    """The overlay's colour of an uncertainty (0-1): red, green, blue."""
-    places, *channels = zip(*_COLOURS, strict=True)
-    red, green, blue = (float(np.interp(uncertainty, places, channel)) for channel in channels)
-    return red, green, blue
-
-
 def add_uncertainty(uncertainty: np.ndarray, geometry: Geometry, name: str, case: str) -> Any:
     """The volume node of an uncertainty map, with its colours and threshold, owned.
 
