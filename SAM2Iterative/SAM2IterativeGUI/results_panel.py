@@ -14,7 +14,7 @@ from slicer.i18n import tr as _
 
 from SAM2IterativeLib.exchange import ExportFormat, ExportReport, export_labels
 from SAM2IterativeLib.exchange.folders import image_files
-from SAM2IterativeLib.messages import FolderPredicted, Message, PredictFolder, Progress, Refused, RunFailed, WorkerEnded
+from SAM2IterativeLib.messages import FolderPredicted, Message, PredictFolder, Progress, Refused, RunFailed, RunFinished, WorkerEnded
 from SAM2IterativeLib.project import Project
 from SAM2IterativeLib.report import write_report
 from SAM2IterativeLib.review import Review
@@ -193,7 +193,7 @@ class ResultsPanel:
             self._predicted(predicted(message))
         elif isinstance(message, (RunFailed, Refused, WorkerEnded)) and mine:
             self._predicted(message.sentence)
-        elif type(message).__name__ == "RunFinished":
+        elif isinstance(message, RunFinished):
             self._predicted(_("Stopped; what was written stays."))
 
     def _predicted(self, text: str) -> None:

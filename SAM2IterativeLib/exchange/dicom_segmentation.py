@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,6 +21,9 @@ from ..settings import Label
 from ..volumes import LabelMap
 from .dicom import source_datasets
 from .terminology import Code, codes_of
+
+_MAY_LACK = ("PatientName", "PatientID", "PatientBirthDate", "PatientSex", "AccessionNumber", "StudyID", "StudyDate", "StudyTime")
+"""Attributes that the standard lets be empty and that de-identified files leave out; highdicom wants them there."""
 
 
 def write_segmentation(case: Case, label_map: LabelMap, labels: Sequence[Label], path: Path, reviewer: str = "") -> None:
@@ -44,6 +48,9 @@ def segmentation_of(sources: Sequence[Dataset], label_map: LabelMap, labels: Seq
         reviewer: who vouches for it; empty for an unreviewed pseudo-label.
     """
     present = [label for label in labels if label.value in label_map.values] or list(labels[:1])
+    for dataset, name in itertools.product(sources, _MAY_LACK):
+        if name not in dataset:
+            setattr(dataset, name, "")
     pixels = label_map.classes([label.value for label in labels])
     number_of = {label.value: n for n, label in enumerate(present, 1)}
     table = np.array([0, *(number_of.get(label.value, 0) for label in labels)], np.uint8)

@@ -216,6 +216,20 @@ def _as_label_map(path: Path, project: Project) -> np.ndarray:
     return array
 
 
+def _de_identified(k: int, data: pydicom.Dataset) -> None:
+    for name in ("PatientName", "PatientID", "PatientBirthDate", "PatientSex", "AccessionNumber", "StudyID", "StudyDate", "StudyTime"):
+        if name in data:
+            delattr(data, name)
+
+
+def test_a_segmentation_of_files_that_name_nobody(project: Project, tmp_path: Path) -> None:
+    (case,) = import_any(project, write_series(tmp_path / "s", _de_identified)).added
+    Review(project).correct(case, _labels(project), reviewer="Ada")
+    report = export_labels(project, tmp_path / "out", "dicom")
+    segmentation = pydicom.dcmread(report.written[0])
+    assert (segmentation.PatientName, segmentation.PatientBirthDate, segmentation.StudyDate) == ("", "", "")
+
+
 def _umlaut(k: int, data: pydicom.Dataset) -> None:
     data.SpecificCharacterSet, data.PatientName = "ISO_IR 100", "Müller^Jörg"
 
