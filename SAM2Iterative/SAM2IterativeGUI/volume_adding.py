@@ -104,4 +104,11 @@ def told(report: ImportReport) -> str:
         lines += [f"{heading} {name}: {sentence}" for name, sentence in entries[:_NAMED]]
         if len(entries) > _NAMED:
             lines.append(_("… and {count} more.").format(count=len(entries) - _NAMED))
+    if report.ignored:
+        names = ", ".join(report.ignored[:_NAMED]) + (", …" if len(report.ignored) > _NAMED else "")
+        lines.append(
+            _("Left out: {names}. These are no volumes, or label maps of no volume here; a label map bears its volume's name.").format(
+                names=names
+            )
+        )
     return "\n".join(lines)
