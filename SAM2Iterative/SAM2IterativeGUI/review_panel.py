@@ -62,7 +62,6 @@ class ReviewPanel(VTKObservationMixin):
         """Another tab or module is opened: keys and layout are given back, what is unfinished is kept. The case stays in the views."""
         self.shortcuts.remove()
         self.correction.drafts.keep()
-        self.correction.editing.end()
         self._fold_correction(True)
         self.view.leave()
 

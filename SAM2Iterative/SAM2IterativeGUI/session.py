@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 import qt
+from slicer.i18n import tr as _
 
 from SAM2IterativeLib.errors import ProjectError
 from SAM2IterativeLib.messages import (
@@ -106,7 +107,7 @@ class Session:
             ProjectError: none is open.
         """
         if self.project is None:
-            raise ProjectError("no project is open.", cure="Create or open one in the tab Project.")
+            raise ProjectError(_("no project is open."), cure=_("Create or open one in the tab Project."))
         return self.project
 
     @property
@@ -126,7 +127,7 @@ class Session:
             ProjectError: rounds, a prediction or an estimate are going on.
         """
         if self.worker.busy:
-            raise ProjectError("the rounds are going on.", cure="Pause them in the tab Rounds first.")
+            raise ProjectError(_("the rounds are going on."), cure=_("Pause them in the tab Rounds first."))
 
     # The reviewer
 

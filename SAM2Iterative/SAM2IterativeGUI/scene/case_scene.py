@@ -79,7 +79,7 @@ class CaseScene:
             ProjectError: no case is shown, for instance because the scene was closed.
         """
         if self._geometry is None or ownership.shown_case() is None:
-            raise ProjectError("no case is shown.", cure="Open a case of the queue.")
+            raise ProjectError(_("no case is shown."), cure=_("Open a case of the queue."))
         return self._geometry
 
     def show(self, case: str, image: Volume, title: str = "") -> Any:
@@ -337,20 +337,21 @@ class CaseScene:
     def _image_node(self) -> Any:
         node = self.image_node()
         if node is None:
-            raise ProjectError("no case is shown.", cure="Open a case of the queue.")
+            raise ProjectError(_("no case is shown."), cure=_("Open a case of the queue."))
         return node
 
     def _proposal_node(self) -> Any:
         self._image_node()
         node = self.node("proposal")
         if node is None:
-            raise ProjectError("no proposal is shown.", where=self.case, cure="Open a case of the queue.")
+            raise ProjectError(_("no proposal is shown."), where=self.case, cure=_("Open a case of the queue."))
         return node
 
     def _require_grid(self, label_map: LabelMap) -> None:
         difference = label_map.geometry.mismatch(self.geometry)
         if difference:
-            raise GeometryError(f"the mask does not lie on its image: {difference}.", where=self.case, cure="Run the round again.")
+            text = _("the mask does not lie on its image: {difference}.").format(difference=difference)
+            raise GeometryError(text, where=self.case, cure=_("Run the round again."))
 
     def _beside_locked(self, label_map: LabelMap) -> LabelMap:
         """A result that neither takes voxels from locked segments nor gives them any."""

@@ -14,6 +14,7 @@ from typing import Any, Literal
 import numpy as np
 import slicer
 import vtk
+from slicer.i18n import tr as _
 
 from SAM2IterativeLib.errors import DataError, ResourceError
 from SAM2IterativeLib.files import atomic_write
@@ -146,7 +147,7 @@ def save(node: Any, labels: Sequence[Label], geometry: Geometry, path: Path) -> 
     with atomic_write(path) as temporary:
         storage.SetFileName(str(temporary))
         if not storage.WriteData(node):
-            raise ResourceError("the segmentation could not be written.", where=path.name, cure="Check the disk and the folder.")
+            raise ResourceError(_("the segmentation could not be written."), where=path.name, cure=_("Check the disk and the folder."))
 
 
 def load(path: Path, labels: Sequence[Label], part: str, case: str, image_node: Any) -> Any:
@@ -160,7 +161,7 @@ def load(path: Path, labels: Sequence[Label], part: str, case: str, image_node: 
     storage.SetFileName(str(path))
     if not path.is_file() or not storage.ReadData(node):
         slicer.mrmlScene.RemoveNode(node)
-        raise DataError("the segmentation cannot be read.", where=path.name, cure="Choose a .seg.nrrd file.")
+        raise DataError(_("the segmentation cannot be read."), where=path.name, cure=_("Choose a .seg.nrrd file."))
     node.SetReferenceImageGeometryParameterFromVolumeNode(image_node)
     for segment in _segments(node).values():
         label = _label_of(segment, labels)
@@ -199,7 +200,8 @@ def _segments(node: Any) -> dict[str, Any]:
 def _segment(node: Any, value: int) -> Any:
     segment_id = segment_id_of(node, value)
     if segment_id is None:
-        raise DataError(f"the segment of label {value} was removed.", where=node.GetName(), cure="Undo, or show the case again.")
+        text = _("the segment of label {value} was removed.").format(value=value)
+        raise DataError(text, where=node.GetName(), cure=_("Undo, or show the case again."))
     return node.GetSegmentation().GetSegment(segment_id)
 
 
@@ -207,8 +209,8 @@ def _known_value(segment: Any) -> int:
     value = value_of(segment)
     if value is None:
         raise DataError(
-            f"the segment '{segment.GetName()}' belongs to none of the project's labels.",
-            cure="Remove it, or add a label of that name to the project first.",
+            _("the segment '{name}' belongs to none of the project's labels.").format(name=segment.GetName()),
+            cure=_("Remove it, or add a label of that name to the project first."),
         )
     return value
 
@@ -233,7 +235,7 @@ def _merged(node: Any, ids: Sequence[str], grid: Any) -> np.ndarray:
     merged = slicer.vtkOrientedImageData()
     extent = slicer.vtkSegmentation.EXTENT_REFERENCE_GEOMETRY
     if not node.GenerateMergedLabelmapForAllSegments(merged, extent, grid, names, numbers):
-        raise DataError("Slicer could not merge the segments.", where=node.GetName(), cure="Show the case again.")
+        raise DataError(_("Slicer could not merge the segments."), where=node.GetName(), cure=_("Show the case again."))
     return array_of(merged)
 
 

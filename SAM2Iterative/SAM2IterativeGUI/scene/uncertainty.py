@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import slicer
+from slicer.i18n import tr as _
 
 from SAM2IterativeLib.errors import GeometryError
 from SAM2IterativeLib.volumes import Geometry, Volume
@@ -39,9 +40,8 @@ def add_uncertainty(uncertainty: np.ndarray, geometry: Geometry, name: str, case
         GeometryError: the map has another size than the grid.
     """
     if uncertainty.shape != geometry.size:
-        raise GeometryError(
-            f"the uncertainty map has {uncertainty.shape} voxels, the image {geometry.size}.", where=case, cure="Run the round again."
-        )
+        text = _("the uncertainty map has {map} voxels, the image {image}.").format(map=uncertainty.shape, image=geometry.size)
+        raise GeometryError(text, where=case, cure=_("Run the round again."))
     # Kept as it is, in floats: as 8-bit numbers it would come out flat.
     volume = Volume(np.clip(uncertainty, 0.0, 1.0).astype(np.float32), geometry)
     node = add_volume(volume, name, PART, case)
