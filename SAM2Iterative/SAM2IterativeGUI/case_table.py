@@ -14,7 +14,7 @@ from .explaining import plain_table
 from .session import Session
 
 _CASE, _USE, _STATE, _ROUND, _UNCERTAINTY, _REVIEWER = range(6)
-_NARROWEST = 40
+_NARROWEST, _WIDEST = 60, 260
 """Pixels of a column."""
 
 
@@ -28,8 +28,9 @@ class CaseTable:
         header = table.horizontalHeader()
         header.setStretchLastSection(False)
         header.setMinimumSectionSize(_NARROWEST)
+        header.setMaximumSectionSize(_WIDEST)
         for column in range(table.columnCount):
-            header.setSectionResizeMode(column, qt.QHeaderView.Stretch if column == _CASE else qt.QHeaderView.ResizeToContents)
+            header.setSectionResizeMode(column, qt.QHeaderView.Stretch if column == _REVIEWER else qt.QHeaderView.ResizeToContents)
 
     def refresh(self) -> None:
         """Show the cases as they are; the selection stays."""
