@@ -9,6 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import harness
 import pytest
 from small_cases import small_image, small_labels
 
@@ -95,3 +96,29 @@ def test_it_is_registered_with_a_checksum_when_slicer_has_started(module: Any, s
     assert {entry["sampleName"] for entry in asked} == {"SAM2IterativeHippocampus"}
     assert asked[0]["checksums"].startswith("SHA256:") and asked[0]["uris"].startswith("https://")
     assert Path(asked[0]["thumbnailFileName"]).is_file()
+
+
+@pytest.mark.parametrize("agreed", [False, True])
+def test_it_is_downloaded_after_asking_and_opened(
+    module: Any, archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, agreed: bool
+) -> None:
+    import sys
+
+    from SAM2IterativeGUI.sample_data import HIPPOCAMPUS, take_download
+
+    asked: list[tuple[str, ...]] = []
+
+    class Logic:
+        def downloadFileIntoCache(self, uri: str, name: str, checksum: str) -> str:
+            asked.append((uri, name, checksum))
+            return str(archive)
+
+    monkeypatch.setitem(sys.modules, "SampleData", SimpleNamespace(SampleDataLogic=Logic))
+    harness.dialogs.answer(agreed)
+    take_download(None)
+    (question,) = harness.dialogs.texts("question")
+    assert "CC BY-SA 4.0" in question and "28 MB" in question and HIPPOCAMPUS.url in question
+    assert asked == ([(HIPPOCAMPUS.url, HIPPOCAMPUS.file, HIPPOCAMPUS.checksum)] if agreed else [])
+    project = module.widget.session.project
+    assert (project is not None) == agreed
+    assert not agreed or len(project.cases("validation")) == 20
