@@ -100,8 +100,9 @@ class PromptSettings:
     positive_points: int = bounded(3, 0, 32)
     negative_points: int = bounded(3, 0, 32)
     box: bool = True
-    dense: DensePrompt = "refinable"
-    """Whether the network's own logits go along as a prompt that SAM2 may still refine: not at all, on key frames, or on all slices."""
+    dense: DensePrompt = "everywhere"
+    """Where the network's own logits go along as a prompt that SAM2 may still refine: on all slices, on key frames only ("refinable"), or
+    nowhere ("none")."""
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ sure, everything where a reviewer decided.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,17 +39,21 @@ def fuse(
     single_component: Collection[int] = (),
     *,
     abstained: Collection[int] = (),
+    trust: Sequence[float] | None = None,
 ) -> PseudoLabel:
-    """ỹ = argmax(½ s_t + ½ h_t), weighted by certainty where the sources agree or their mean is sure (method (h)).
+    """ỹ = argmax(w s_t + (1 - w) h_t), weighted by certainty where the sources agree or their mean is sure (method (h)).
 
     Args:
         foundation: s_t, SAM2's probabilities, (C+1, k, j, i); None where SAM2 had neither a key frame nor support.
         history: h_t, (C+1, k, j, i).
-        settings: share of SAM2 in the mean, and the probability from which the mean is trusted without agreement.
+        settings: share w of SAM2 in the mean where it is fully trusted, and the probability from which the mean is trusted without
+            agreement.
         single_component: classes that the labelled cases show to be in one piece; the largest piece is kept. A voxel of
             another piece goes to its next likely class with weight 0, because no source voted for that.
         abstained: classes that SAM2 was not asked about. Where the history sees one of them, the history alone speaks: SAM2's
             silence is no vote against it, and no agreement either.
+        trust: per class 1..C in [0, 1], how far SAM2 is trusted; its share is multiplied with it. A voxel counts for the class that
+            the history sees there, or for SAM2's where the history sees none. None: fully.
     """
     by_history = history.argmax(axis=0)
     if foundation is None:
@@ -59,7 +63,10 @@ def fuse(
     else:
         by_foundation = foundation.argmax(axis=0)
         unheard = np.isin(by_history, list(abstained))
-        share = np.float32(settings.foundation_share)
+        concerned = np.where(by_history > 0, by_history, by_foundation)
+        earned = np.ones(history.shape[0], np.float32)
+        earned[1:] = 1.0 if trust is None else trust
+        share = np.float32(settings.foundation_share) * earned[concerned]
         fused = np.where(unheard, history, share * foundation + (1 - share) * history)
     trusted = ((by_foundation == by_history) & ~unheard) | (fused.max(axis=0) > settings.trusted_probability)
     weights = np.where(trusted, 1.0 - entropy(fused), 0.0).astype(np.float32)

@@ -37,6 +37,7 @@ from ..round_files import COARSE, LABEL_MAPS, PROMPTS, PROPAGATED, UNCERTAINTY
 from ..volumes import LabelMap, Volume, read_label_map, read_volume, write_label_map, write_volume
 from .method import FractionDone, Method, Outcome, RunContext
 from .training_set import AGREEMENT, WEIGHTS, training_cases
+from .trial import trust_on
 from .working_grid import WorkingGrid
 
 _PROBABILITIES, _HISTORY, _ANSWER, _RECORD = "probabilities.npz", "history.npz", "foundation.npz", "prompt_record.npz"
@@ -51,6 +52,8 @@ class _Loaded:
     predictors: Sequence[Predictor] = ()
     propagator: Propagator | None = None
     support: Sequence[Entry] = ()
+    trust: np.ndarray | None = None
+    """(C,) how far SAM2 is trusted, 0..1 per class."""
 
 
 class IFDL(Method):
@@ -158,6 +161,7 @@ class IFDL(Method):
         record = self._record(round, case, history.shape)
         prompts = self._prompts(round, case, grid, history, doubt, record)
         answer, abstained = self._answer(volume, grid, history, prompts)
+        trust = np.ones(run.class_count) if self._loaded.trust is None else self._loaded.trust
         files = [PROMPTS, _RECORD]
         write_text(self._path(round, case, PROMPTS), _prompts_text(prompts, grid, run.project.values))
         labels = history.argmax(0)
@@ -170,9 +174,14 @@ class IFDL(Method):
             labels = np.where(np.isin(labels, list(abstained)), labels, answer.argmax(0)) if abstained else answer.argmax(0)
         self._write_classes(round, case, PROPAGATED, grid.turned_back(labels), volume)
         save_arrays(
-            self._path(round, case, _RECORD), {"mean": record.mean, "count": record.count, "abstained": np.array(sorted(abstained))}
+            self._path(round, case, _RECORD),
+            {"mean": record.mean, "count": record.count, "abstained": np.array(sorted(abstained)), "trust": trust},
         )
-        counts = {"key_frames": float(sum(len(p) for p in prompts.values())), "abstained_classes": float(len(abstained))}
+        counts = {
+            "key_frames": float(sum(len(p) for p in prompts.values())),
+            "abstained_classes": float(len(abstained)),
+            "trust": float(trust.mean()),
+        }
         return self._outcome(round, case, (*files, PROPAGATED), counts)
 
     def _prompts(
@@ -235,11 +244,16 @@ class IFDL(Method):
             self._features.foundation.model, run.device, run.settings.memory, run.settings.foundation.decay, run.check_stop
         )
         self._loaded.propagator = propagator
-        self._loaded.support = self._support(propagator) if run.settings.memory.mode != "G0" else ()
+        self._loaded.support, self._loaded.trust = self._support_and_trust(propagator)
 
-    def _support(self, propagator: Propagator) -> list[Entry]:
-        """Memories of the cases that people labelled or decided as a whole; never of a machine's labels."""
-        run, entries, used = self.run, [], 0
+    def _support_and_trust(self, propagator: Propagator) -> tuple[list[Entry], np.ndarray | None]:
+        """Memories of the cases that people labelled or decided as a whole, never of a machine's labels; the last one is the trial's.
+
+        The last one is also the one that adapting SAM2 holds out.
+        """
+        run, used = self.run, 0
+        entries: list[Entry] = []
+        last: tuple[str, VolumeFeatures, np.ndarray] | None = None
         for case in run.project.cases("labelled", "unlabelled", usable=True):
             said = run.review.training_labels(case)
             if said is None or said.rejected or not said.complete or used == _SUPPORT_CASES:
@@ -249,9 +263,14 @@ class IFDL(Method):
             grid = WorkingGrid(volume.geometry, run.plan.orientation)
             labels = grid.turned(said.labels.classes(run.project.values))
             features = self._encoded(grid.turned(volume.array), labels > 0)
-            entries += propagator.support_entries(case.id, features, labels, run.class_count)
+            if run.settings.memory.mode != "G0":
+                entries += propagator.support_entries(case.id, features, labels, run.class_count)
+            last = case.id, features, labels
             used += 1
-        return entries
+        if last is None:
+            return entries, None
+        others = [entry for entry in entries if entry.case != last[0]]
+        return entries, trust_on(propagator, last[1], last[2], run.class_count, run.settings, others)
 
     def _encoded(self, array: np.ndarray, foreground: np.ndarray) -> VolumeFeatures:
         assert self._features is not None  # loaded by begin_stage
@@ -262,14 +281,15 @@ class IFDL(Method):
     def _pseudo_label(self, round: int, case: Case) -> Outcome:
         run, volume = self.run, self.run.project.read_case_image(case)
         history = load_probabilities(self._path(round, case, _HISTORY))
-        abstained = load_arrays(self._path(round, case, _RECORD))["abstained"].tolist()
+        record = load_arrays(self._path(round, case, _RECORD))
         answer = self._path(round, case, _ANSWER)
         fused = fuse(
             load_probabilities(answer) if answer.is_file() else None,
             history,
             run.settings.pseudo_label,
             run.plan.single_component,
-            abstained=abstained,
+            abstained=record["abstained"].tolist(),
+            trust=record["trust"].tolist(),
         )
         values = LabelMap.of_classes(fused.labels, run.project.values, volume.geometry).array
         weights = fused.weights

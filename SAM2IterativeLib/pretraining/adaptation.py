@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.optim.lr_scheduler import OneCycleLR
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ..dedicated.plan import read_plan
@@ -42,7 +43,7 @@ class AdaptationPlan:
 
     Attributes:
         steps: at most; check_every: steps between looks at the held-out case; patience: looks without a gain before it stops.
-        learning_rate: of decoder and memory, falling linearly to a tenth; the encoder, if it is adapted, learns at a tenth of it.
+        learning_rate: peak, of decoder and memory, after a fifth of the steps; the encoder, if it is adapted, learns at a tenth of it.
         average: decay of the moving average of the weights, which is what is judged and kept: single states jump.
     """
 
@@ -151,7 +152,8 @@ def adapt(
     model = copy.deepcopy(foundation.model)
     groups = _parameters(model, plan)
     optimiser = torch.optim.AdamW(groups, weight_decay=0.01)
-    falling = torch.optim.lr_scheduler.LinearLR(optimiser, 1.0, 0.1, plan.steps)
+    rates = [group["lr"] for group in groups]
+    schedule = OneCycleLR(optimiser, rates, total_steps=plan.steps + 1, pct_start=0.2, cycle_momentum=False, div_factor=10)
     average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(plan.average))
     before = best = held_out_dice(foundation, held_out, device)
     best_state, stale = copy.deepcopy(model.state_dict()), 0
@@ -170,7 +172,7 @@ def adapt(
         if math.isfinite(float(norm)):
             optimiser.step()
             average.update_parameters(model)
-        falling.step()
+        schedule.step()
         if step % plan.check_every == 0:
             judged = average.module.eval()
             score = held_out_dice(replace(foundation, model=judged), held_out, device)
@@ -194,11 +196,12 @@ def sample_real_exercise(generator: torch.Generator) -> Exercise:
     pick = float(torch.rand(1, generator=generator, device=generator.device))
     prompt = ("box", "dense", "points", "mask")[int(torch.randint(0, 4, (1,), generator=generator, device=generator.device))]
     length = int(torch.randint(3, 9, (1,), generator=generator, device=generator.device))
-    if pick < 0.3:
+    guided = float(torch.rand(1, generator=generator, device=generator.device)) < 0.5
+    if pick < 0.2:
         return Exercise(volumes=6, objects=1, length=1, prompt="box" if prompt == "mask" else prompt)
     if pick < 0.6:
-        return Exercise(volumes=3, objects=1, length=length, prompt="none" if pick < 0.45 else prompt, support=2)
-    return Exercise(volumes=3, objects=1, length=length, prompt=prompt)
+        return Exercise(volumes=3, objects=1, length=length, prompt="none" if pick < 0.4 else prompt, support=2, guided=guided)
+    return Exercise(volumes=3, objects=1, length=length, prompt=prompt, guided=guided)
 
 
 def real_clip(

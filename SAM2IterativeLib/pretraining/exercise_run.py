@@ -35,7 +35,10 @@ def exercise_loss(model: SAM2Base, exercise: Exercise, clip: Clip, generator: to
             result, loss = _prompted(model, exercise, here, number, memories, masks, generator, score_weight)
             conditioning[number] = result.entry
         else:
-            result = track_slice(model, here, number, memories)
+            points = dense = None
+            if exercise.guided:
+                points, dense = padding_points(len(masks), masks.device), coarse_logits(masks, generator)
+            result = track_slice(model, here, number, memories, points=points, previous_logits=dense, first=False)
             loss = slice_loss(result, masks, score_weight)
             recent[number] = result.entry
         if loss is not None:

@@ -30,6 +30,7 @@ class Exercise:
         last_prompt: whether the last slice is prompted too.
         support: slices of a relative of each volume, given with their masks before the clip starts.
         corrections: further clicks on the first slice.
+        guided: whether every slice that is not prompted comes with what a mediocre network says of it.
     """
 
     volumes: int
@@ -39,6 +40,7 @@ class Exercise:
     last_prompt: bool = False
     support: int = 0
     corrections: int = 0
+    guided: bool = False
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
@@ -58,17 +59,17 @@ def main() -> None:
     print(result.sentence if result else "SAM2 was not adapted.", flush=True)
     method.train(0, lambda done, text: None)
     _stage(method, project, "coarse")
-    print("| settings | coarse | propagated | pseudo-label | seconds a case |\n|---|---|---|---|---|", flush=True)
+    print("| settings | coarse | propagated | pseudo-label | trust | seconds a case |\n|---|---|---|---|---|---|", flush=True)
     common = project.settings
     for variant in options.variant or [""]:
         project.change_settings(_with(common, variant.split()))
         began = time.monotonic()
         method = load_method(project.settings.method)(RunContext(project, plan, device, tell))
-        _stage(method, project, "propagation")
+        numbers = _stage(method, project, "propagation")
         seconds = (time.monotonic() - began) / len(others)
         _stage(method, project, "pseudo_label")
         cells = " | ".join(f"{_dice(project, file, data):.3f}" for file in LABEL_MAPS.values())
-        print(f"| {variant or 'default'} | {cells} | {seconds:.1f} |", flush=True)
+        print(f"| {variant or 'default'} | {cells} | {numbers['trust']:.2f} | {seconds:.1f} |", flush=True)
     project.close()
 
 
@@ -79,11 +80,12 @@ def _with(settings: Settings, changes: Sequence[str]) -> Settings:
     return settings
 
 
-def _stage(method: Method, project: Project, stage: str) -> None:
+def _stage(method: Method, project: Project, stage: str) -> dict[str, float]:
+    """Run a stage over the cases; returns the mean of each number that it records."""
     method.begin_stage(0, stage)
-    for case in project.cases("unlabelled"):
-        method.process(0, stage, case)
+    numbers = [method.process(0, stage, case).numbers for case in project.cases("unlabelled")]
     method.end_stage()
+    return {name: float(np.mean([n[name] or 0.0 for n in numbers])) for name in numbers[0]}
 
 
 def _dice(project: Project, file: str, data: Path) -> float:

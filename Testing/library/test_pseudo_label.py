@@ -39,6 +39,15 @@ def test_the_share_moves_the_mean_between_history_and_sam2(share: float, winner:
     assert fuse(s, h, PseudoLabelSettings(foundation_share=share)).labels.item() == winner
 
 
+def test_sam2_has_as_much_say_as_it_earned() -> None:
+    s, h = voxels((0.0, 1.0, 0.0), (0.0, 0.0, 1.0), (1.0, 0.0, 0.0)), voxels((0.6, 0.4, 0.0), (0.6, 0.0, 0.4), (0.2, 0.8, 0.0))
+    assert fuse(s, h, SETTINGS).labels.ravel().tolist() == [1, 2, 0]
+    assert fuse(s, h, SETTINGS, trust=(1.0, 1.0)).labels.ravel().tolist() == [1, 2, 0]
+    # The first voxel is class 1's by SAM2, the last by the history; only class 2 is still trusted.
+    assert fuse(s, h, SETTINGS, trust=(0.0, 1.0)).labels.ravel().tolist() == [0, 2, 1]
+    np.testing.assert_allclose(fuse(s, h, SETTINGS, trust=(0.0, 0.0)).labels, h.argmax(0))
+
+
 def test_weights_follow_agreement_trust_and_certainty() -> None:
     s = voxels((0.3, 0.6, 0.1), (0.9, 0.1, 0.0), (0.48, 0.51, 0.01), (1.0, 0.0, 0.0))
     h = voxels((0.3, 0.5, 0.2), (0.2, 0.7, 0.1), (0.99, 0.01, 0.0), (1.0, 0.0, 0.0))

@@ -1,0 +1,50 @@
+"""How much SAM2 may say in a pseudo-label: as much as it earned on a labelled case.
+
+The paper averages SAM2 and the network half and half, which suits a SAM2 that is as good as the network. One that is weaker on these images
+would then make every pseudo-label worse. Measured on 30 hippocampi (3 labelled, compact weights, SAM2's Dice 0.71): the history alone
+0.858, averaged half and half 0.842, with a share of 0.2 for SAM2 0.857.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..foundation.features import VolumeFeatures
+from ..foundation.memory_bank import Entry
+from ..foundation.propagation import Guidance, Propagator, allowed_slices, axial_positions, classes_per_slice
+from ..guidance.key_frames import select_key_frames, slice_quality
+from ..guidance.prompts import make_prompt
+from ..metrics import class_dice
+from ..settings import Settings
+
+WORTHLESS, EQUAL = 0.5, 0.9
+"""Dice on the labelled case up to which SAM2 is not listened to, and from which it has its full share."""
+
+
+def trust_on(
+    propagator: Propagator, features: VolumeFeatures, labels: np.ndarray, class_count: int, settings: Settings, support: Sequence[Entry]
+) -> NDArray[np.float64]:
+    """What SAM2 makes of a labelled volume from perfect key frames, as a trust per class in [0, 1], (C,).
+
+    Args:
+        labels: (k, j, i) class indices 0..C, in the orientation of ``features``.
+        support: memories of other cases; those of this one would give the answer away.
+
+    Returns:
+        0 for a Dice of ``WORTHLESS`` or less, 1 for ``EQUAL`` or more; a class that the volume lacks gets the mean of the others.
+    """
+    history = np.stack([labels == c for c in range(class_count + 1)]).astype(np.float32)
+    doubt = np.zeros(labels.shape, np.float32)
+    frames = select_key_frames(slice_quality(history, doubt, settings.key_frames), labels, settings.key_frames)
+    prompts = {}
+    for c, slices in frames.items():
+        made = (make_prompt(history, doubt, z, c, settings.prompts, margin=settings.key_frames.margin) for z in slices)
+        prompts[c] = [prompt for prompt in made if prompt is not None]
+    guidance = Guidance(class_count, prompts, allowed_slices(history), axial_positions(labels > 0), classes_per_slice(labels))
+    found = propagator.propagate(features, guidance, support).probabilities().argmax(0)
+    trust = np.clip((class_dice(found, labels, class_count) - WORTHLESS) / (EQUAL - WORTHLESS), 0.0, 1.0)
+    shown = np.isin(np.arange(1, class_count + 1), labels)
+    return np.where(shown, trust, trust[shown].mean() if shown.any() else 1.0)
