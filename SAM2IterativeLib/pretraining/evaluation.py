@@ -28,6 +28,8 @@ PromptKind = Literal["mask", "box", "points"]
 SIDE = 128
 FIRST_UNSEEN_SEED = 1_000_000_000
 """Training seeds its generators below this."""
+CALIBRATION_SEED = 2_000_000_000
+"""Volumes from here on set thresholds; those before judge."""
 MINIMUM_SLICES, MINIMUM_PIXELS, CLASSES_PER_VOLUME = 5, 60, 3
 
 
@@ -45,10 +47,10 @@ class LabelledVolume:
         return tuple(int(c) for c in np.unique(self.labels) if c)
 
 
-def generated_volumes(count: int, slices: int = 32) -> list[LabelledVolume]:
+def generated_volumes(count: int, slices: int = 32, first_seed: int = FIRST_UNSEEN_SEED) -> list[LabelledVolume]:
     """Volumes that no training has seen; of each the structures that run through at least five slices, at most three."""
     volumes: list[LabelledVolume] = []
-    seed = FIRST_UNSEEN_SEED
+    seed = first_seed
     while len(volumes) < count:
         volume = _generated(seed, slices)
         if volume is not None:

@@ -11,7 +11,8 @@ import numpy as np
 from .. import __version__
 from ..device import Device
 from ..foundation.checkpoints import Foundation, load_foundation, save_compact
-from .evaluation import copied_dice, generated_volumes, propagation_dice
+from .calibration import calibrate_object_score
+from .evaluation import CALIBRATION_SEED, copied_dice, generated_volumes, propagation_dice
 from .training import Pretraining, PretrainingPlan, Progress
 
 _TELL_EVERY = 50
@@ -50,7 +51,7 @@ def run_session(
 
 def write_weights(training: Pretraining, output: Path, volumes: int = 12) -> dict[str, float]:
     """Write the averaged weights in half precision with a note of what made them; the scores are those of the file as written."""
-    notes = {
+    notes: dict[str, object] = {
         "made_by": f"SAM2Iterative {__version__}, from generated volumes only",
         "plan": asdict(training.plan),
         "steps": training.progress.step,
@@ -58,6 +59,9 @@ def write_weights(training: Pretraining, output: Path, volumes: int = 12) -> dic
         "device": training.device.sentence,
     }
     model = training.averaged_model()
+    foundation = Foundation(model.requires_grad_(False), "new", "new", training.architecture.image_size, imagenet=False)
+    shift = calibrate_object_score(foundation, training.device, generated_volumes(volumes, first_seed=CALIBRATION_SEED))
+    notes["object_score_lowered_by"] = shift
     save_compact(model, training.architecture, output, notes)
     return generated_scores(load_foundation(str(output), training.device), training.device, volumes)
 
