@@ -18,10 +18,11 @@ from .messages import Reporter
 from .phantom import LABEL_NAMES, write_phantom_dataset
 from .project import Project
 from .report import write_report
-from .settings import DedicatedSettings, RoundSettings, Settings
+from .settings import DedicatedSettings, FoundationSettings, RoundSettings, Settings
 
 CASES, LABELLED, SEED, ROUNDS = 12, 3, 7, 2
 _STEPS = DedicatedSettings(first_steps=220, round_steps=110)
+_ADAPTED = FoundationSettings(adaptation_steps=50)
 """Few steps, so that the demo ends within five minutes on two cores; the project's own defaults are larger."""
 
 ReporterFor = Callable[[Project], AbstractContextManager[Reporter]]
@@ -62,4 +63,4 @@ def run_demo(folder: Path, device: str, reporter_for: ReporterFor, stop_asked: C
 
 
 def _settings() -> Settings:
-    return Settings(name="Demo", seed=SEED, dedicated=_STEPS, rounds=RoundSettings(maximum=ROUNDS))
+    return Settings(name="Demo", seed=SEED, dedicated=_STEPS, foundation=_ADAPTED, rounds=RoundSettings(maximum=ROUNDS))

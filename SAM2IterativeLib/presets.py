@@ -13,6 +13,9 @@ from pathlib import Path
 
 from .errors import WeightsError
 
+ADAPTED = "adapted"
+"""The value of ``foundation.weights`` that means the project's own adapted weights, wherever the project is moved to."""
+
 _OFFICIAL = "https://dl.fbaipublicfiles.com/segment_anything_2/092824/"
 _MEDSAM2 = "https://huggingface.co/wanglab/MedSAM2/resolve/main/"
 
@@ -117,6 +120,11 @@ def preset_path(name: str) -> Path:
     """Where the file of a preset lies or would lie."""
     preset = preset_of(name)
     return (shipped_folder() if preset.shipped else download_folder()) / preset.file
+
+
+def weights_in_use(weights: str, models_folder: Path) -> str:
+    """A preset's name or a file, from a project's setting ``foundation.weights`` and its ``models/`` folder."""
+    return str(models_folder / "adapted.safetensors") if weights == ADAPTED else weights
 
 
 def preset_of(name: str) -> Preset:

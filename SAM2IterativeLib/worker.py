@@ -45,6 +45,7 @@ from .messages import (
     to_line,
 )
 from .pipes import Pipes
+from .presets import weights_in_use
 from .project import Project
 from .worker_client import JOB_ENDS
 
@@ -251,7 +252,7 @@ class Worker:
     def _corrector(self, project: Project, device: Device) -> Corrector:
         """The loaded SAM2, loaded anew where settings or file changed."""
         from .correction import Corrector
-        from .foundation.checkpoints import load_foundation, locate, weights_in_use
+        from .foundation.checkpoints import load_foundation, locate
 
         settings = project.settings
         weights = weights_in_use(settings.foundation.weights, project.models_folder)

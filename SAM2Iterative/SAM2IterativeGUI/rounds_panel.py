@@ -23,6 +23,7 @@ from SAM2IterativeLib.messages import (
     Warned,
     WorkerEnded,
 )
+from SAM2IterativeLib.presets import weights_in_use
 
 from . import installation
 from .explaining import Explained, plain_table
@@ -233,7 +234,7 @@ class RoundsPanel:
             return _("Add at least one case with its label map first, in the tab Project.")
         if not project.cases("unlabelled", "validation", usable=True):
             return _("There is no case to label: add volumes without label maps.")
-        return weights_problem(project.settings.foundation.weights)
+        return weights_problem(weights_in_use(project.settings.foundation.weights, project.models_folder))
 
     def _on_rounds(self, rounds: int) -> None:
         self.session.rounds = int(rounds)
@@ -294,7 +295,7 @@ class RoundsPanel:
 
     def _show_overall(self, round: int, stage: str, fraction: float) -> None:
         if self._span is not None:
-            parts = ("training", "coarse", "propagation", "pseudo_label")
+            parts = (*(() if round else ("adaptation",)), "training", "coarse", "propagation", "pseudo_label")
             within = (parts.index(stage) + fraction) / len(parts) if stage in parts else fraction
             self._set_progress(self.ui.runProgress, (round + within) / (self._span[1] + 1))
 

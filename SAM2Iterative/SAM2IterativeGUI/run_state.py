@@ -83,6 +83,7 @@ def run_state(project: Project) -> RunState:
 def stage_text(stage: str) -> str:
     """A stage's name for a person."""
     return {
+        "adaptation": _("adapting SAM2 to your labels"),
         "training": _("training the network"),
         "coarse": _("network marks the cases"),
         "propagation": _("SAM2 carries the masks through the slices"),

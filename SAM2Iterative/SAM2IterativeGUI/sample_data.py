@@ -17,7 +17,7 @@ from SAM2IterativeLib.errors import DataError
 from SAM2IterativeLib.exchange import Candidate, import_any, import_candidates
 from SAM2IterativeLib.phantom import LABEL_NAMES, write_phantom_dataset
 from SAM2IterativeLib.project import Project
-from SAM2IterativeLib.settings import DedicatedSettings, RoundSettings, Settings
+from SAM2IterativeLib.settings import DedicatedSettings, FoundationSettings, RoundSettings, Settings
 
 from .guarding import guarded
 from .project_folder import last_folder
@@ -25,6 +25,7 @@ from .session import Session
 
 CASES, LABELLED, SEED = 8, 3, 7
 _STEPS = DedicatedSettings(first_steps=150, round_steps=80)
+_ADAPTED = FoundationSettings(adaptation_steps=40)
 """Few, so that the first run on a computer without a GPU ends within minutes."""
 
 
@@ -57,7 +58,7 @@ def make_sample_project(session: Session, folder: Path, size: tuple[int, int, in
         folder: the project folder, which must not exist or be empty.
         size: voxels along k, j, i of each volume.
     """
-    settings = Settings(name=_("Sample"), seed=SEED, dedicated=_STEPS, rounds=RoundSettings(maximum=3))
+    settings = Settings(name=_("Sample"), seed=SEED, dedicated=_STEPS, foundation=_ADAPTED, rounds=RoundSettings(maximum=3))
     with tempfile.TemporaryDirectory() as temporary:
         write_phantom_dataset(Path(temporary), cases, LABELLED, SEED, size=size)
         project = session.create(folder, settings=settings)

@@ -54,6 +54,7 @@ class SetupPanel:
         self._boxes: dict[Any, str] = {
             ui.firstStepsBox: "dedicated.first_steps",
             ui.roundStepsBox: "dedicated.round_steps",
+            ui.adaptationBox: "foundation.adaptation_steps",
             ui.maximumBox: "rounds.maximum",
             ui.keyFramesBox: "key_frames.count",
             ui.seedBox: "seed",

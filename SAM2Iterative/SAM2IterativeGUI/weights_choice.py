@@ -10,7 +10,7 @@ import slicer.util
 from slicer.i18n import tr as _
 
 from SAM2IterativeLib.errors import SAM2IterativeError
-from SAM2IterativeLib.presets import PRESETS, Preset, preset_path
+from SAM2IterativeLib.presets import ADAPTED, PRESETS, Preset, preset_path, weights_in_use
 from SAM2IterativeLib.settings import replaced
 
 from .guarding import guarded
@@ -44,7 +44,10 @@ class WeightsChoice:
 
     def refresh(self) -> None:
         """Show the choices and what is on this computer."""
-        self._names = [*PRESETS, *([] if self.chosen in PRESETS else [self.chosen])]
+        project = self._session.project
+        adapted = project is not None and Path(weights_in_use(ADAPTED, project.models_folder)).is_file()
+        self._names = [*PRESETS, *([ADAPTED] if adapted else [])]
+        self._names += [] if self.chosen in self._names else [self.chosen]
         combo = self._ui.weightsCombo
         combo.clear()
         for name in self._names:
@@ -138,6 +141,8 @@ def weights_problem(weights: str) -> str:
 
 def about(weights: str) -> str:
     """What a person should know about a choice."""
+    if weights == ADAPTED:
+        return _("Fine-tuned on this project's labelled cases, because that helped on one that they did not see.")
     preset = PRESETS.get(weights)
     if preset is None:
         return _("Your own file.") if Path(weights).is_file() else weights_problem(weights)
@@ -151,4 +156,6 @@ def _size(preset: Preset) -> str:
 
 
 def _title(name: str) -> str:
+    if name == ADAPTED:
+        return _("compact, adapted to this project")
     return name if name in PRESETS else Path(name).name

@@ -73,15 +73,6 @@ def locate(weights: str) -> tuple[Path, str]:
     return path, ""
 
 
-ADAPTED = "adapted"
-"""The value of ``foundation.weights`` that means the project's own adapted weights, wherever the project is moved to."""
-
-
-def weights_in_use(weights: str, models_folder: Path) -> str:
-    """What ``load_foundation`` takes, from a project's setting ``foundation.weights`` and its ``models/`` folder."""
-    return str(models_folder / "adapted.safetensors") if weights == ADAPTED else weights
-
-
 def load_foundation(weights: str, device: Device) -> Foundation:
     """Load a SAM2 through the one door.
 

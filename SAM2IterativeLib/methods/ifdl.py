@@ -22,7 +22,7 @@ from ..dedicated.prediction import Predictor
 from ..dedicated.training import PseudoLabelObjective, Task, train
 from ..dedicated.weights import load_weights, save_weights
 from ..files import write_text
-from ..foundation.checkpoints import load_foundation, weights_in_use
+from ..foundation.checkpoints import load_foundation
 from ..foundation.features import FeatureCache, VolumeFeatures, Window
 from ..foundation.memory_bank import Entry
 from ..foundation.propagation import Guidance, Propagator, allowed_slices, axial_positions, classes_per_slice
@@ -31,6 +31,7 @@ from ..guidance.key_frames import PromptRecord, select_key_frames, slice_dice, s
 from ..guidance.prompts import Prompt, logits_of, make_prompt, reviewed_prompt
 from ..guidance.pseudo_label import fuse
 from ..guidance.uncertainty import uncertainty, update_history
+from ..presets import weights_in_use
 from ..project import Case, load_arrays, load_probabilities, save_arrays, save_probabilities
 from ..review import PROPOSAL
 from ..round_files import COARSE, LABEL_MAPS, PROMPTS, PROPAGATED, UNCERTAINTY

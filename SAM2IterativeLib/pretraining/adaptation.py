@@ -22,11 +22,12 @@ from ..dedicated.plan import read_plan
 from ..device import Device
 from ..errors import DataError, Stopped, WeightsError
 from ..foundation.arithmetic import fast_arithmetic
-from ..foundation.checkpoints import ADAPTED, Foundation, load_foundation, locate, read_tensors, save_compact, weights_in_use
+from ..foundation.checkpoints import Foundation, load_foundation, locate, read_tensors, save_compact
 from ..foundation.features import Window, prepare_images
 from ..foundation.sam2_model import SAM2Base
 from ..methods.method import FractionDone
 from ..orientation import orientation_of, turn
+from ..presets import ADAPTED, weights_in_use
 from ..project import Project
 from ..review import Review
 from ..settings import replaced

@@ -39,6 +39,7 @@ def walk(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert "4 cases added, 2 of them with a label map" in made
     with Project.open(folder / "p") as project:
         settings = replaced(project.settings, "foundation.weights", str(tiny_weights(folder)))
+        settings = replaced(settings, "foundation.adaptation_steps", 2)
         for name, value in (("first_steps", 6), ("round_steps", 3), ("batch", 4), ("snapshots", 1)):
             settings = replaced(settings, f"dedicated.{name}", value)
         project.change_settings(settings)

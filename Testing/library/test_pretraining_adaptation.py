@@ -9,8 +9,9 @@ import torch
 from tiny_sam2 import CPU, SIDE, TINY, ball_volume, tiny_foundation, tiny_model
 
 from SAM2IterativeLib.errors import DataError, Stopped, WeightsError
-from SAM2IterativeLib.foundation.checkpoints import ADAPTED, Foundation, load_foundation, save_compact, weights_in_use
+from SAM2IterativeLib.foundation.checkpoints import Foundation, load_foundation, save_compact
 from SAM2IterativeLib.phantom import phantom_case
+from SAM2IterativeLib.presets import ADAPTED, weights_in_use
 from SAM2IterativeLib.pretraining import adaptation
 from SAM2IterativeLib.pretraining.adaptation import (
     AdaptationPlan,

@@ -17,7 +17,9 @@ import harness
 import pytest
 from opened_module import make_sample, open_tab
 
+from SAM2IterativeLib.presets import ADAPTED, weights_in_use
 from SAM2IterativeLib.project import Project
+from SAM2IterativeLib.settings import replaced
 
 _REPOSITORY = Path(__file__).resolve().parents[2]
 _SLOW = """
@@ -72,11 +74,12 @@ def test_choices_are_written_to_the_project_at_once(module: Any, tmp_path: Path)
     ui.advancedSection.collapsed = False
     harness.choose(ui.memoryCombo, "and the key frames of the case")
     ui.keyFramesBox.setValue(5)
+    ui.adaptationBox.setValue(0)
     ui.seedBox.setValue(11)
     with Project.open(project.folder, read_only=True) as written:
         settings = written.settings
     assert (settings.dedicated.network, settings.device, settings.memory.mode) == ("unet2d", "cpu", "G1")
-    assert (settings.key_frames.count, settings.seed) == (5, 11)
+    assert (settings.key_frames.count, settings.seed, settings.foundation.adaptation_steps) == (5, 11, 0)
     harness.click(ui.defaultsButton)
     assert (project.settings.device, project.settings.key_frames.count) == ("auto", 3)
     assert project.label_names == ("organ", "gland"), "labels stay"
@@ -280,3 +283,21 @@ def test_the_estimate_is_shown_in_words(pretending: Any, tmp_path: Path) -> None
     harness.wait_until(lambda: "pretended device" in ui.needsLabel.text, "the estimate")
     assert "1 min" in ui.needsLabel.text and "100.0 GB" in ui.needsLabel.text
     assert ui.estimateButton.isEnabled()
+
+
+def test_adapted_weights_are_a_choice_that_can_run(module: Any, tmp_path: Path) -> None:
+    project = make_sample(module, tmp_path / "p")
+    ui = open_tab(module, "Setup")
+    titles = [ui.weightsCombo.itemText(n) for n in range(ui.weightsCombo.count)]
+    assert not any("adapted" in title for title in titles)
+    project.models_folder.mkdir(exist_ok=True)
+    Path(weights_in_use(ADAPTED, project.models_folder)).write_bytes(b"weights")
+    project.change_settings(replaced(project.settings, "foundation.weights", ADAPTED))
+    module.widget.session.notify("settings")
+    assert ui.weightsCombo.currentText == "compact, adapted to this project"
+    assert "Fine-tuned on this project" in ui.weightsLabel.text
+    rounds = open_tab(module, "Rounds")
+    assert rounds.startButton.isEnabled(), rounds.startButton.toolTip
+    Path(weights_in_use(ADAPTED, project.models_folder)).unlink()
+    module.widget.session.notify("settings")
+    assert not rounds.startButton.isEnabled() and "not there any more" in rounds.startButton.toolTip
