@@ -201,10 +201,13 @@ _ROWS = (
 def table(results: Sequence[dict[str, Any]]) -> str:
     """A Markdown table per data set and number of labelled cases: mean and spread over seeds."""
     parts = []
-    for key in sorted({(r["dataset"], r["labelled"], tuple(r["settings"])) for r in results}):
-        group = [r for r in results if (r["dataset"], r["labelled"], tuple(r["settings"])) == key]
-        seeds = sorted({r["seed"] for r in group})
-        parts.append(f"\n**{key[0]}, {key[1]} labelled**{' (' + ', '.join(key[2]) + ')' if key[2] else ''}, seeds {seeds}\n")
+    for key in sorted({_kind(r) for r in results}):
+        group = [r for r in results if _kind(r) == key]
+        dataset, labelled, unlabelled, steps, settings = key
+        seeds = ", ".join(str(seed) for seed in sorted({r["seed"] for r in group}))
+        changed = f"; {', '.join(settings)}" if settings else ""
+        title = f"**{dataset}, {labelled} labelled, {unlabelled} unlabelled**"
+        parts.append(f"\n{title} (seeds {seeds}; {steps[0]} steps, then {steps[1]} a round{changed})\n")
         parts.append("| on the validation cases | Dice | HD95 mm |\n|---|---|---|")
         for title, name in _ROWS:
             found = [r[name] for r in group if name in r]
@@ -217,6 +220,11 @@ def table(results: Sequence[dict[str, Any]]) -> str:
                 cells = (_spread([loop[n][c] for loop in loops]) for c in ("coarse", "propagated", "pseudo_label", "spearman"))
                 parts.append(f"| round {n} | {' | '.join(cells)} |")
     return "\n".join(parts)
+
+
+def _kind(result: dict[str, Any]) -> tuple[str, int, int, tuple[int, ...], tuple[str, ...]]:
+    """What must agree for results to stand in one table."""
+    return result["dataset"], result["labelled"], result["unlabelled"], tuple(result["steps"]), tuple(result["settings"])
 
 
 def _spread(values: Sequence[float | None], digits: int = 3) -> str:

@@ -50,7 +50,7 @@ def main() -> None:
     parser.add_argument("--weights", default="compact")
     parser.add_argument("--cases", type=int, default=12, help="volumes per data set")
     parser.add_argument("--adapt", type=int, default=0, help="also after adapting to the first N cases of each real set")
-    parser.add_argument("--adapt-steps", type=int, default=300)
+    parser.add_argument("--adapt-steps", type=int, default=150)
     parser.add_argument("--sets", default="generated,hippocampus,left_atrium")
     options = parser.parse_args()
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
@@ -70,7 +70,7 @@ def main() -> None:
             _row(name, "random weights", random_foundation(architecture, device), device, volumes, 1)
         if options.adapt and name != "generated":
             few = real_volumes(name, first=options.adapt)
-            before, after, model = adapt(foundation, few[:-1], few[-1], AdaptationPlan(options.adapt_steps, 3e-4, encoder=True), device)
+            before, after, model = adapt(foundation, few[:-1], few[-1], AdaptationPlan(options.adapt_steps), device)
             title = f"adapted to {options.adapt} cases (held-out one {before:.3f} to {after:.3f})"
             for keys in (1, 3):
                 _row(name, title, replace(foundation, model=model), device, volumes, keys)
