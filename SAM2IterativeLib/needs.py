@@ -20,12 +20,15 @@ from .guidance.prompts import reviewed_prompt
 from .iteration import SPACE_PER_VOXEL
 from .memory import computer_memory, peak_of_process
 from .messages import Needs
+from .pretraining.adaptation import adapts_before_rounds
 from .project import Project
 from .settings import MemorySettings
 
 Size = tuple[int, int, int]
 
 _TRIAL_SLICES = 6
+_ADAPTATION_SLICES = 20
+"""Slices that a step of adapting SAM2 shows, about; learning from one takes three times as long as looking at it."""
 _ARRAYS = 6
 """Arrays (C+1, k, j, i) float32 of a case that are in memory together at most: network, history before and now, SAM2's two, the result."""
 
@@ -81,6 +84,9 @@ def _seconds(project: Project, plan: Plan, sizes: Sequence[Size], rounds: int, t
     following = slices * 2 * plan.classes * trial.tracking
     seconds = rounds * (plan.round_steps * trial.step + prediction + following) + slices * trial.encoding
     if not finished:
+        if adapts_before_rounds(project):
+            slices_learned = 3 * _ADAPTATION_SLICES * project.settings.foundation.adaptation_steps
+            seconds += slices_learned * (trial.encoding + trial.tracking)
         seconds += plan.first_steps * trial.step + (1 + plan.snapshots) * prediction + following
     return seconds
 

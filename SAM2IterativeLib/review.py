@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import json
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -237,6 +237,15 @@ class Review:
         for decision in decisions:
             layers.lay(decision, maps.get(decision.number))
         return layers.result()
+
+    def vouched(self, most: int) -> Iterator[tuple[Case, TrainingLabels]]:
+        """Up to ``most`` usable cases that people labelled, or decided as a whole without rejecting them, in the project's order."""
+        found = 0
+        for case in self.project.cases("labelled", "unlabelled", usable=True):
+            said = self.training_labels(case) if found < most else None
+            if said is not None and said.complete and not said.rejected:
+                found += 1
+                yield case, said
 
     def final_labels(self, case: Case) -> FinalLabels | None:
         """The best labels there are for a case; None where there are none, or where the case was rejected as a whole."""

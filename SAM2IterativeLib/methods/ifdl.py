@@ -36,14 +36,12 @@ from ..project import Case, load_arrays, load_probabilities, save_arrays, save_p
 from ..review import PROPOSAL
 from ..round_files import COARSE, LABEL_MAPS, PROMPTS, PROPAGATED, UNCERTAINTY
 from ..volumes import LabelMap, Volume, read_label_map, read_volume, write_label_map, write_volume
-from .method import FractionDone, Method, Outcome, RunContext
+from .method import SUPPORT_CASES, FractionDone, Method, Outcome, RunContext
 from .training_set import AGREEMENT, WEIGHTS, training_cases
 from .trial import trust_on
 from .working_grid import WorkingGrid
 
 _PROBABILITIES, _HISTORY, _ANSWER, _RECORD = "probabilities.npz", "history.npz", "foundation.npz", "prompt_record.npz"
-_SUPPORT_CASES = 16
-"""Labelled cases whose slices enter the memory bank; more add cost, hardly anything new."""
 
 
 @dataclass
@@ -252,13 +250,10 @@ class IFDL(Method):
 
         The last one is also the one that adapting SAM2 holds out.
         """
-        run, used = self.run, 0
+        run = self.run
         entries: list[Entry] = []
         last: tuple[str, VolumeFeatures, np.ndarray] | None = None
-        for case in run.project.cases("labelled", "unlabelled", usable=True):
-            said = run.review.training_labels(case)
-            if said is None or said.rejected or not said.complete or used == _SUPPORT_CASES:
-                continue
+        for case, said in run.review.vouched(SUPPORT_CASES):
             run.check_stop()
             volume = run.project.read_case_image(case)
             grid = WorkingGrid(volume.geometry, run.plan.orientation)
@@ -267,7 +262,6 @@ class IFDL(Method):
             if run.settings.memory.mode != "G0":
                 entries += propagator.support_entries(case.id, features, labels, run.class_count)
             last = case.id, features, labels
-            used += 1
         if last is None:
             return entries, None
         others = [entry for entry in entries if entry.case != last[0]]

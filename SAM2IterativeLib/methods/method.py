@@ -16,6 +16,8 @@ from ..project import Case, Project
 from ..review import Review
 from ..settings import Settings
 
+SUPPORT_CASES = 16
+"""Labelled cases that SAM2 is shown at most, as memories and for adapting; more add cost, hardly anything new. The last one judges."""
 FractionDone = Callable[[float, str], None]
 """Told how far the unit at hand is (0..1), and in a few words what it does."""
 

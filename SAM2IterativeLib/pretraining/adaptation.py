@@ -25,7 +25,7 @@ from ..foundation.arithmetic import fast_arithmetic
 from ..foundation.checkpoints import Foundation, load_foundation, locate, read_tensors, save_compact
 from ..foundation.features import Window, prepare_images
 from ..foundation.sam2_model import SAM2Base
-from ..methods.method import FractionDone
+from ..methods.method import SUPPORT_CASES, FractionDone
 from ..orientation import orientation_of, turn
 from ..presets import ADAPTED, weights_in_use
 from ..project import Project
@@ -109,26 +109,27 @@ def adapt_project(
 def adapt_before_rounds(project: Project, device: Device, tell: FractionDone, stop_asked: Callable[[], bool]) -> AdaptationResult | None:
     """What a run does once, before round 0, where ``foundation.adaptation_steps`` allows it; None where it does not apply.
 
-    It applies to compact weights and at least two labelled cases. Raises as ``adapt_project``.
+    Raises as ``adapt_project``.
     """
-    wished = project.settings.foundation
-    if not wished.adaptation_steps or wished.weights == ADAPTED or len(labelled_volumes(project)) < 2:
-        return None
-    if read_tensors(locate(wished.weights)[0])[1] is None:
-        return None
-    plan = AdaptationPlan(steps=wished.adaptation_steps, seed=project.settings.seed)
+    if not adapts_before_rounds(project) or len(labelled_volumes(project)) < 2:
+        return None  # a label map without any foreground teaches SAM2 nothing
+    plan = AdaptationPlan(steps=project.settings.foundation.adaptation_steps, seed=project.settings.seed)
     return adapt_project(project, plan, device, tell, stop_asked)
 
 
+def adapts_before_rounds(project: Project) -> bool:
+    """Whether a first run begins by adapting SAM2: to two labelled cases at least, and only compact weights as they were shipped."""
+    wished = project.settings.foundation
+    if not wished.adaptation_steps or wished.weights == ADAPTED or len(list(Review(project).vouched(2))) < 2:
+        return False
+    return read_tensors(locate(wished.weights)[0])[1] is not None
+
+
 def labelled_volumes(project: Project) -> list[LabelledVolume]:
-    """The cases that people labelled or decided as a whole, in the plan's orientation (their own where there is no plan yet)."""
+    """Cases that people vouch for as a whole, ``SUPPORT_CASES`` at most, in the plan's orientation (their own if there is no plan yet)."""
     plan = read_plan(project.plan_path) if project.plan_path.is_file() else None
-    review = Review(project)
     found = []
-    for case in project.cases("labelled", "unlabelled", usable=True):
-        said = review.training_labels(case)
-        if said is None or said.rejected or not said.complete:
-            continue
+    for case, said in Review(project).vouched(SUPPORT_CASES):
         volume = project.read_case_image(case)
         labels = said.labels.classes(project.values)
         image = volume.array
