@@ -49,8 +49,8 @@ PRESETS = {
         "compact",
         "compact.safetensors",
         "",
-        10_341_732,
-        "fb10ebbd30db35d9fe80c754a760385e85556fdbb83fabe83d83365d1b35381b",
+        10_341_796,
+        "a6be8d9d6e6ea87ca59e2a5539859d0eca5a4b8db581f4b3984e9390ce11aa3b",
         "Shipped: small, fast on a CPU, trained on generated volumes only.",
     ),
     "sam2.1-tiny": Preset(
