@@ -10,7 +10,7 @@ import torch
 from SAM2IterativeLib.foundation.sam2_model import SAM2Base, build_compact
 from SAM2IterativeLib.foundation.tracking import SliceResult
 from SAM2IterativeLib.pretraining.exercise_run import exercise_loss
-from SAM2IterativeLib.pretraining.losses import SCORE_WEIGHT, slice_loss
+from SAM2IterativeLib.pretraining.losses import ABSENT_WEIGHT, SCORE_WEIGHT, slice_loss
 from SAM2IterativeLib.pretraining.tasks import (
     MINIMUM_AREA,
     SIDE,
@@ -205,13 +205,24 @@ def test_the_predicted_quality_learns_the_true_overlap() -> None:
     assert min(losses, key=lambda q: losses[q]) == 0.5
 
 
-def test_an_absent_object_trains_the_score_alone() -> None:
+@pytest.mark.parametrize(("said", "pushed"), [(1.0, True), (-1.0, False)])
+def test_an_absent_object_trains_the_score_and_an_empty_mask_where_one_is_shown(said: float, pushed: bool) -> None:
     nothing = torch.zeros(1, SIDE, SIDE, dtype=torch.bool)
-    logits, score = torch.zeros(1, 1, SIDE, SIDE, requires_grad=True), torch.ones(1, 1, requires_grad=True)
-    absent = SliceResult(logits, logits[..., ::4, ::4], logits, torch.full((1, 1), 0.5, requires_grad=True), score, {})
-    slice_loss(absent, nothing).backward()
-    assert logits.grad is None or float(logits.grad.abs().sum()) == 0
+    logits, score = torch.zeros(1, 1, SIDE, SIDE, requires_grad=True), torch.full((1, 1), said, requires_grad=True)
+    quality = torch.full((1, 1), 0.5, requires_grad=True)
+    slice_loss(SliceResult(logits, logits[..., ::4, ::4], logits, quality, score, {}), nothing).backward()
+    assert logits.grad is not None and bool((logits.grad > 0).all()) == pushed
     assert score.grad is not None and float(score.grad) > 0
+    assert quality.grad is None or float(quality.grad) == 0
+
+
+def test_an_absent_object_weighs_more_in_the_score() -> None:
+    truth = torch.cat([square(0, 0, 40, 40), torch.zeros(1, SIDE, SIDE, dtype=torch.bool)])
+    score = torch.zeros(2, 1, requires_grad=True)
+    logits = torch.where(truth, 9.0, -9.0)[:, None]
+    slice_loss(SliceResult(logits, logits[..., ::4, ::4], logits, torch.ones(2, 1), score, {}), truth).backward()
+    assert score.grad is not None
+    assert float(score.grad[1]) == pytest.approx(-ABSENT_WEIGHT * float(score.grad[0]))
 
 
 def test_the_score_can_be_left_alone() -> None:
@@ -243,10 +254,14 @@ COMBINATIONS = [
     *(Exercise(2, 2, 3, prompt, last_prompt=True) for prompt in ("mask", "box", "click")),
     Exercise(2, 2, 3, "none", support=2),
     Exercise(2, 2, 1, "none", support=2),
+    Exercise(2, 2, 3, "box", guided=True),
+    Exercise(2, 2, 3, "none", support=2, guided=True),
 ]
 
 
-@pytest.mark.parametrize("exercise", COMBINATIONS, ids=lambda e: f"{e.prompt}-{e.length}-{e.support}-{e.corrections}-{e.last_prompt}")
+@pytest.mark.parametrize(
+    "exercise", COMBINATIONS, ids=lambda e: f"{e.prompt}-{e.length}-{e.support}-{e.corrections}-{e.last_prompt}-{e.guided}"
+)
 def test_every_kind_of_exercise_has_a_finite_loss(exercise: Exercise, clips: dict[tuple[int, int], Clip]) -> None:
     with torch.no_grad():
         loss = exercise_loss(trained_model(), exercise, clips[exercise.length, exercise.support], seeded(), train_score=True)
@@ -302,3 +317,12 @@ def test_support_memories_change_what_an_exercise_costs(clips: dict[tuple[int, i
     with torch.no_grad():
         losses = [float(exercise_loss(trained_model(), exercise, c, seeded(), True)) for c in (clip, emptied)]
     assert losses[0] != losses[1]
+
+
+def test_guided_slices_are_told_what_a_network_sees(clips: dict[tuple[int, int], Clip]) -> None:
+    clip, exercise = clips[3, 0], Exercise(2, 2, 3, "mask")
+    with torch.no_grad():
+        alone, guided = (
+            exercise_loss(trained_model(), replace(exercise, guided=told), clip, seeded(), train_score=True) for told in (False, True)
+        )
+    assert float(alone) != pytest.approx(float(guided), rel=1e-4)
