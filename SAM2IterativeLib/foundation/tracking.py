@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -50,6 +52,8 @@ class Memories:
     slices: int
 
 
+LEAST_PRESENT = 1.0
+"""Object score (a logit) that a slice has at least where the object is known to be there."""
 NO_MEMORIES = Memories({}, {}, 1)
 
 
@@ -65,6 +69,7 @@ def track_slice(
     first: bool | None = None,
     reverse: bool = False,
     remember: bool = True,
+    present: bool = False,
 ) -> SliceResult:
     """Segment one slice for n objects whose features stand in ``features`` (n rows).
 
@@ -76,18 +81,33 @@ def track_slice(
         first: whether memories are ignored, as on a first prompted slice; default: when there are none.
         reverse: whether the pass walks towards lower numbers.
         remember: whether to encode the result as a memory.
+        present: whether the object is known to be on the slice, whatever its score says; its mask may still be empty.
     """
     tokens, positions, sizes = features.tokens()
     is_first = not memories.conditioning if first is None else first
     bank = {"cond_frame_outputs": _in_float(memories.conditioning), "non_cond_frame_outputs": _in_float(memories.recent)}
-    _, heads, _, _ = model._track_step(
-        number, is_first, tokens, positions, sizes, points, mask, bank, memories.slices, reverse, previous_logits
-    )
+    with _scored(model, not present):
+        _, heads, _, _ = model._track_step(
+            number, is_first, tokens, positions, sizes, points, mask, bank, memories.slices, reverse, previous_logits
+        )
     _, candidates, quality, low, high, pointer, score = heads
+    if present:
+        score = score.clamp(min=LEAST_PRESENT)
     entry = {"obj_ptr": pointer, "object_score_logits": score}
     if remember:
         encode_memory(model, features, entry, high, prompted=points is not None or mask is not None)
     return SliceResult(high, low, candidates, quality, score, entry)
+
+
+@contextmanager
+def _scored(model: SAM2Base, scored: bool) -> Iterator[None]:
+    """Whether masks are emptied and pointers replaced where the object score says "not here"; a flag of sam2's own model."""
+    before = model.pred_obj_scores
+    model.pred_obj_scores = before and scored
+    try:
+        yield
+    finally:
+        model.pred_obj_scores = before
 
 
 def encode_memory(model: SAM2Base, features: SliceFeatures, entry: dict[str, Any], logits: torch.Tensor, *, prompted: bool) -> None:
