@@ -35,6 +35,7 @@ from SAM2IterativeLib.foundation.sam2_model import SAM2Base, build_compact, buil
 from SAM2IterativeLib.guidance.prompts import Prompt, reviewed_prompt
 from SAM2IterativeLib.phantom import phantom_case
 from SAM2IterativeLib.presets import preset_path
+from SAM2IterativeLib.pretraining.calibration import object_score_bias
 from SAM2IterativeLib.settings import MemorySettings
 
 FOUNDATION = tiny_foundation()
@@ -464,3 +465,26 @@ def test_the_networks_logits_on_every_slice_are_heard() -> None:
     told = propagator().propagate(volume, Guidance(1, prompts, dense_logits=dense))
     assert not np.allclose(plain.logits[0, 5], told.logits[0, 5])
     np.testing.assert_array_equal(plain.logits[0, 3], told.logits[0, 3])
+
+
+def unsure_model() -> SAM2Base:
+    """A model whose object score always says "not here"."""
+    model = tiny_model()
+    with torch.no_grad():
+        object_score_bias(model).fill_(-100.0)
+    return model
+
+
+@pytest.mark.parametrize(("memory", "shown"), [(GROUPED, {2, 3, 4, 5}), (STOCK_BANK, {2, 5})])
+def test_between_key_frames_an_object_is_there(memory: MemorySettings, shown: set[int]) -> None:
+    image, labels = ball_volume()
+    walk = Propagator(unsure_model(), CPU, memory)
+    result = walk.propagate(encoded(FOUNDATION, image), Guidance(1, mask_prompts(labels, [2, 5])))
+    assert {z for z in range(8) if (result.logits[0, z] > LEAST_LOGIT + 0.1).any()} == shown
+
+
+def test_an_empty_key_frame_vouches_for_nothing() -> None:
+    image, labels = ball_volume()
+    prompts = {1: [*mask_prompts(labels, [2])[1], reviewed_prompt(np.zeros_like(labels[5], dtype=bool), 5, 1)]}
+    result = Propagator(unsure_model(), CPU, GROUPED).propagate(encoded(FOUNDATION, image), Guidance(1, prompts))
+    assert not any((result.logits[0, z] > LEAST_LOGIT + 0.1).any() for z in (3, 4))

@@ -14,6 +14,7 @@ from SAM2IterativeLib.foundation.tracking import (
     padding_points,
     track_slice,
 )
+from SAM2IterativeLib.pretraining.calibration import object_score_bias
 
 CPU = torch.device("cpu")
 
@@ -151,3 +152,14 @@ def test_memories_are_kept_small_in_use_and_whole_in_training(features: SliceFea
     track_slice(model, here, 1, Memories({0: entry}, {}, 4)).logits.sum().backward()
     gradient = model.memory_encoder.out_proj.weight.grad
     assert gradient is not None and float(gradient.abs().sum()) > 0
+
+
+def test_an_object_that_is_known_to_be_there_is_not_scored_away(features: SliceFeatures) -> None:
+    model = tiny_model()
+    with torch.no_grad():
+        object_score_bias(model).fill_(-100.0)
+    here = features.select(torch.tensor([0]))
+    asked, known = (track_slice(model, here, 0, NO_MEMORIES, points=points(2, 3), present=present) for present in (False, True))
+    assert bool((asked.logits == -1024).all()) and float(asked.object_score) < 0
+    assert bool((known.logits > -1024).all()) and float(known.object_score) > 0
+    assert model.pred_obj_scores
