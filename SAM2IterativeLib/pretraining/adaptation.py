@@ -15,6 +15,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy import ndimage
+from scipy.special import expit
 from torch.optim.lr_scheduler import OneCycleLR
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
@@ -23,18 +25,22 @@ from ..device import Device
 from ..errors import DataError, Stopped, WeightsError
 from ..foundation.arithmetic import fast_arithmetic
 from ..foundation.checkpoints import Foundation, load_foundation, locate, read_tensors, save_compact
-from ..foundation.features import Window, prepare_images
+from ..foundation.features import Window, encode_volume, prepare_images
+from ..foundation.propagation import Guidance, Propagator, allowed_slices
 from ..foundation.sam2_model import SAM2Base
+from ..guidance.prompts import LOGIT_LIMIT
 from ..methods.method import SUPPORT_CASES, FractionDone
+from ..metrics import dice
 from ..orientation import orientation_of, turn
 from ..presets import ADAPTED, weights_in_use
 from ..project import Project
 from ..review import Review
-from ..settings import replaced
-from .evaluation import LabelledVolume, propagation_dice
+from ..settings import MemorySettings, replaced
+from .evaluation import LabelledVolume, prompted_slices, true_prompt
 from .exercise_run import exercise_loss
 from .tasks import Clip, Exercise
 
+HELD_OUT_KEY_FRAMES = 3
 TRAINABLE = ("sam_mask_decoder", "memory_attention", "memory_encoder", "obj_ptr_proj", "obj_ptr_tpos_proj", "maskmem_tpos_enc")
 
 
@@ -59,7 +65,7 @@ class AdaptationPlan:
 
 @dataclass(frozen=True)
 class AdaptationResult:
-    """Held-out 3-D Dice before and after (mean over classes; true box on three key frames), and whether the adapted weights are used."""
+    """Held-out 3-D Dice before and after (see ``held_out_dice``), and whether the adapted weights are used."""
 
     before: float
     after: float
@@ -189,8 +195,39 @@ def adapt(
 
 
 def held_out_dice(foundation: Foundation, volume: LabelledVolume, device: Device) -> float:
-    """Mean 3-D Dice over the classes of a volume, given true boxes on three key frames each."""
-    return float(np.mean(list(propagation_dice(foundation, device, [volume], "box", key_frames=3).values())))
+    """Mean 3-D Dice over the classes of a volume when SAM2 is used as the rounds use it.
+
+    It is given true boxes on three key frames per class and, on every slice, what a mediocre network would say. Boxes alone would judge
+    another use: on hippocampi (3 labelled) they kept weights from being adapted whose masks in the round had Dice 0.81 instead of 0.83.
+    """
+    count, labels = max(volume.classes), volume.labels
+    guess = mediocre_logits(labels, count)
+    history = np.concatenate([np.zeros_like(guess[:1]), expit(guess)])
+    prompts = {
+        c: [true_prompt(labels[z] == c, z, c, "box") for z in prompted_slices(labels == c, HELD_OUT_KEY_FRAMES)] for c in volume.classes
+    }
+    guidance = Guidance(count, prompts, allowed_slices(history), dense_logits=guess)
+    features = encode_volume(foundation, volume.image, Window.around(labels > 0), device)
+    found = Propagator(foundation.model, device, MemorySettings()).propagate(features, guidance).probabilities().argmax(0)
+    return float(np.mean([dice(found == c, labels == c) or 0.0 for c in volume.classes]))
+
+
+def mediocre_logits(labels: np.ndarray, class_count: int, seed: int = 0) -> np.ndarray:
+    """What a mediocre network might say of a volume with these labels (k, j, i): logits in [-10, 10], (C, k, j, i) float32.
+
+    The truth, blurred by a tenth of the structure's width, with smooth errors along its border (Dice about 0.8).
+    """
+    random = np.random.default_rng(seed)
+    guesses = []
+    for c in range(1, class_count + 1):
+        mask = (labels == c).astype(np.float32)
+        areas = mask.sum((1, 2))
+        blur = 0.1 * float(np.sqrt(areas[areas > 0].mean())) if mask.any() else 1.0
+        rough = ndimage.gaussian_filter(mask, (0.5, blur, blur))
+        error = ndimage.gaussian_filter(random.normal(size=labels.shape).astype(np.float32), (1.0, 2 * blur, 2 * blur))
+        error *= (rough > 0.02) / max(float(error.std()), 1e-6)
+        guesses.append(np.clip((rough - 0.5 + 0.4 * error) * 2 * LOGIT_LIMIT, -LOGIT_LIMIT, LOGIT_LIMIT))
+    return np.stack(guesses).astype(np.float32)
 
 
 def sample_real_exercise(generator: torch.Generator) -> Exercise:

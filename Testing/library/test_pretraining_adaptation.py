@@ -10,6 +10,8 @@ from tiny_sam2 import CPU, SIDE, TINY, ball_volume, tiny_foundation, tiny_model
 
 from SAM2IterativeLib.errors import DataError, Stopped, WeightsError
 from SAM2IterativeLib.foundation.checkpoints import Foundation, load_foundation, save_compact
+from SAM2IterativeLib.guidance.prompts import LOGIT_LIMIT
+from SAM2IterativeLib.metrics import dice
 from SAM2IterativeLib.phantom import phantom_case
 from SAM2IterativeLib.presets import ADAPTED, weights_in_use
 from SAM2IterativeLib.pretraining import adaptation
@@ -21,6 +23,7 @@ from SAM2IterativeLib.pretraining.adaptation import (
     adapt_project,
     held_out_dice,
     labelled_volumes,
+    mediocre_logits,
     real_clip,
     sample_real_exercise,
 )
@@ -161,6 +164,17 @@ def test_the_same_seed_adapts_the_same() -> None:
     first, second = (adapt(FOUNDATION, VOLUMES[:2], VOLUMES[2], plan, CPU) for _ in range(2))
     assert first[:2] == second[:2]
     assert all(torch.equal(a, b) for a, b in zip(first[2].state_dict().values(), second[2].state_dict().values(), strict=True))
+
+
+def test_a_mediocre_network_is_roughly_right_and_the_same_each_time() -> None:
+    labels = ball_volume(slices=16, rows=64, columns=96, classes=2)[1]
+    guess = mediocre_logits(labels, 2)
+    assert guess.shape == (2, *labels.shape) and guess.dtype == np.float32
+    assert float(np.abs(guess).max()) <= LOGIT_LIMIT
+    for c in (1, 2):
+        assert 0.6 < (dice(guess[c - 1] > 0, labels == c) or 0.0) < 0.99
+    np.testing.assert_array_equal(guess, mediocre_logits(labels, 2))
+    assert not (mediocre_logits(np.zeros_like(labels), 2) > 0).any()
 
 
 def test_the_held_out_score_is_a_mean_over_classes() -> None:
