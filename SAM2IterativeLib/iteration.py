@@ -44,7 +44,7 @@ from .messages import (
 from .methods import load_method
 from .methods.method import Method, RunContext
 from .metrics import score_case, summarise
-from .pretraining.adaptation import adapt_before_rounds
+from .pretraining.adaptation import adapt_before_rounds, adapts_before_rounds
 from .project import Case, Project
 from .settings import to_table
 from .volumes import read_label_map
@@ -185,7 +185,7 @@ class Iteration:
 
     def _one_round(self, method: Method, round: int) -> None:
         began = time.monotonic()
-        if round == 0:
+        if round == 0 and adapts_before_rounds(self.project):
             self._unit(round, ADAPTATION, None, 0, 1, self._adapted)
         self._unit(round, TRAINING, None, 0, 1, lambda: (list(method.train(round, self._fraction(round, TRAINING))), {}))
         for stage in method.stages:
@@ -198,12 +198,11 @@ class Iteration:
         self._clear(method, round - 1)
 
     def _adapted(self) -> tuple[list[Path], dict[str, float | None]]:
-        """SAM2 adapted to the labelled cases, where that applies and helps."""
+        """SAM2 adapted to the labelled cases, where that helps."""
         tell = self._fraction(0, ADAPTATION)
         result = adapt_before_rounds(self.project, self.device, tell, self.stop_asked)
-        if result is None:
-            return [], {}
-        tell(1.0, result.sentence)
+        if result is not None:
+            tell(1.0, result.sentence)
         return [], {}
 
     def _stage(self, method: Method, round: int, stage: str) -> None:

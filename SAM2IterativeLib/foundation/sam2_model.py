@@ -105,8 +105,14 @@ def build_compact(architecture: CompactArchitecture | None = None, kind: type[SA
         fixed_no_obj_ptr=True,
         use_mlp_for_obj_ptr_proj=True,
     )
-    nn.init.constant_(model.sam_mask_decoder.pred_obj_score_head.layers[-1].bias, 3.0)
+    nn.init.constant_(object_score_bias(model), 3.0)
     return model
+
+
+def object_score_bias(model: SAM2Base) -> torch.Tensor:
+    """The last bias of the head that scores whether the object is on the slice, (1,): its threshold."""
+    bias: torch.Tensor = model.sam_mask_decoder.pred_obj_score_head.layers[-1].bias
+    return bias
 
 
 def _image_encoder(a: CompactArchitecture) -> ImageEncoder:

@@ -15,6 +15,7 @@ from scipy import ndimage
 from ..errors import SettingsError
 from ..settings import KeyFrameSettings, PromptSettings
 from .arrays import ClassMap, Mask, Probabilities, VoxelMap
+from .key_frames import KeyFrames
 from .uncertainty import mask_uncertainty
 
 Box = tuple[float, float, float, float]
@@ -91,6 +92,14 @@ def make_prompt(
         negative_points=_negative_points(mask, labels, u, settings.negative_points),
         dense_logits=logits_of(probability) if settings.dense != "none" else None,
     )
+
+
+def prompts_on(
+    frames: KeyFrames, history: Probabilities, uncertainty: VoxelMap, settings: PromptSettings, margin: int
+) -> dict[int, list[Prompt]]:
+    """The prompts of all key frames, per class; arguments as ``make_prompt`` takes them."""
+    made = {c: [make_prompt(history, uncertainty, z, c, settings, margin=margin) for z in slices] for c, slices in frames.items()}
+    return {c: [prompt for prompt in found if prompt is not None] for c, found in made.items()}
 
 
 def reviewed_prompt(mask: Mask, slice_index: int, class_index: int) -> Prompt:

@@ -28,7 +28,7 @@ from ..foundation.memory_bank import Entry
 from ..foundation.propagation import Guidance, Propagator, allowed_slices, axial_positions, classes_per_slice
 from ..guidance.convergence import label_stability
 from ..guidance.key_frames import PromptRecord, select_key_frames, slice_dice, slice_quality
-from ..guidance.prompts import Prompt, logits_of, make_prompt, reviewed_prompt
+from ..guidance.prompts import Prompt, logits_of, prompts_on, reviewed_prompt
 from ..guidance.pseudo_label import fuse
 from ..guidance.uncertainty import uncertainty, update_history
 from ..presets import weights_in_use
@@ -194,10 +194,7 @@ class IFDL(Method):
             stability = slice_dice(history.argmax(0), before, self.run.class_count)
         quality = slice_quality(history, doubt, settings.key_frames, reliability=record.reliability, stability=stability)
         frames = select_key_frames(quality, history.argmax(0), settings.key_frames)
-        prompts: dict[int, list[Prompt]] = {}
-        for c, slices in frames.items():
-            made = (make_prompt(history, doubt, z, c, settings.prompts, margin=settings.key_frames.margin) for z in slices)
-            prompts[c] = [prompt for prompt in made if prompt is not None]
+        prompts = prompts_on(frames, history, doubt, settings.prompts, settings.key_frames.margin)
         for c, reviewed in self._reviewed_prompts(case, grid).items():
             decided = {prompt.slice_index for prompt in reviewed}
             prompts[c] = [*reviewed, *(p for p in prompts.get(c, []) if p.slice_index not in decided)]

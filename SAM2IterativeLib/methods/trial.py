@@ -16,7 +16,7 @@ from ..foundation.features import VolumeFeatures
 from ..foundation.memory_bank import Entry
 from ..foundation.propagation import Guidance, Propagator, allowed_slices, axial_positions, classes_per_slice
 from ..guidance.key_frames import select_key_frames, slice_quality
-from ..guidance.prompts import make_prompt
+from ..guidance.prompts import prompts_on
 from ..metrics import class_dice
 from ..settings import Settings
 
@@ -39,10 +39,7 @@ def trust_on(
     history = np.stack([labels == c for c in range(class_count + 1)]).astype(np.float32)
     doubt = np.zeros(labels.shape, np.float32)
     frames = select_key_frames(slice_quality(history, doubt, settings.key_frames), labels, settings.key_frames)
-    prompts = {}
-    for c, slices in frames.items():
-        made = (make_prompt(history, doubt, z, c, settings.prompts, margin=settings.key_frames.margin) for z in slices)
-        prompts[c] = [prompt for prompt in made if prompt is not None]
+    prompts = prompts_on(frames, history, doubt, settings.prompts, settings.key_frames.margin)
     guidance = Guidance(class_count, prompts, allowed_slices(history), axial_positions(labels > 0), classes_per_slice(labels))
     found = propagator.propagate(features, guidance, support).probabilities().argmax(0)
     trust = np.clip((class_dice(found, labels, class_count) - WORTHLESS) / (EQUAL - WORTHLESS), 0.0, 1.0)

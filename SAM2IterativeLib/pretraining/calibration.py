@@ -13,7 +13,7 @@ import torch
 
 from ..device import Device
 from ..foundation.checkpoints import Foundation
-from ..foundation.sam2_model import SAM2Base
+from ..foundation.sam2_model import object_score_bias
 from .evaluation import LabelledVolume, PromptKind, propagation_dice
 
 SHIFTS = (0.0, 0.5, 1.0, 1.5, 2.0, 2.5)
@@ -39,13 +39,6 @@ def calibrate_object_score(foundation: Foundation, device: Device, volumes: Sequ
     best = SHIFTS[int(np.argmax(scores))]
     _set(bias, before - best)
     return best
-
-
-def object_score_bias(model: SAM2Base) -> torch.Tensor:
-    """The last bias of the head that scores whether the object is on the slice, (1,)."""
-    head = model.sam_mask_decoder.pred_obj_score_head
-    bias: torch.Tensor = head.layers[-1].bias if hasattr(head, "layers") else head.bias
-    return bias
 
 
 def _set(bias: torch.Tensor, value: torch.Tensor) -> None:

@@ -38,7 +38,7 @@ def exercise_loss(model: SAM2Base, exercise: Exercise, clip: Clip, generator: to
             points = dense = None
             if exercise.guided:
                 points, dense = padding_points(len(masks), masks.device), coarse_logits(masks, generator)
-            result = track_slice(model, here, number, memories, points=points, previous_logits=dense, first=False)
+            result = track_slice(model, here, number, memories, points=points, previous_logits=dense)
             loss = slice_loss(result, masks, score_weight)
             recent[number] = result.entry
         if loss is not None:

@@ -7,8 +7,9 @@ import torch
 from tiny_sam2 import CPU, ball_volume, tiny_foundation
 
 from SAM2IterativeLib.foundation.checkpoints import Foundation
+from SAM2IterativeLib.foundation.sam2_model import object_score_bias
 from SAM2IterativeLib.pretraining import calibration
-from SAM2IterativeLib.pretraining.calibration import SHIFTS, calibrate_object_score, object_score_bias
+from SAM2IterativeLib.pretraining.calibration import SHIFTS, calibrate_object_score
 from SAM2IterativeLib.pretraining.evaluation import CALIBRATION_SEED, LabelledVolume, generated_volumes
 
 VOLUMES = [LabelledVolume("case", *ball_volume(slices=4))]

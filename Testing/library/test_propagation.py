@@ -31,11 +31,10 @@ from SAM2IterativeLib.foundation.propagation import (
     competed_logits,
     competed_probabilities,
 )
-from SAM2IterativeLib.foundation.sam2_model import SAM2Base, build_compact, build_official, encode_images
+from SAM2IterativeLib.foundation.sam2_model import SAM2Base, build_compact, build_official, encode_images, object_score_bias
 from SAM2IterativeLib.guidance.prompts import Prompt, reviewed_prompt
 from SAM2IterativeLib.phantom import phantom_case
 from SAM2IterativeLib.presets import preset_path
-from SAM2IterativeLib.pretraining.calibration import object_score_bias
 from SAM2IterativeLib.settings import MemorySettings
 
 FOUNDATION = tiny_foundation()

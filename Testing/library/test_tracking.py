@@ -4,7 +4,7 @@ import pytest
 import torch
 from tiny_sam2 import SIDE, tiny_model
 
-from SAM2IterativeLib.foundation.sam2_model import SAM2Base, SliceFeatures, encode_images
+from SAM2IterativeLib.foundation.sam2_model import SAM2Base, SliceFeatures, encode_images, object_score_bias
 from SAM2IterativeLib.foundation.tracking import (
     NO_MEMORIES,
     Memories,
@@ -14,7 +14,6 @@ from SAM2IterativeLib.foundation.tracking import (
     padding_points,
     track_slice,
 )
-from SAM2IterativeLib.pretraining.calibration import object_score_bias
 
 CPU = torch.device("cpu")
 
