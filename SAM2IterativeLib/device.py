@@ -181,14 +181,15 @@ def _cpu(reason: str) -> Device:
 
 
 def _cpu_precision() -> torch.dtype:
-    """bfloat16 where the CPU multiplies it in hardware, else float32.
+    """bfloat16 where the CPU multiplies it in hardware (AMX, or AVX-512 with bfloat16), else float32.
 
-    Measured on two cores with AMX: a training step of a 2-D U-Net takes 240 ms instead of 600, a 3-D one 100 ms instead of 260.
-    The capability decides, not a stopwatch: a busy machine must not change the results.
+    Measured on two cores with AMX: a training step of a 2-D U-Net takes 240 ms instead of 600, a 3-D one 100 ms instead of 260; on one
+    core with AVX-512 half the time of float32, in 2-D and in 3-D. The capability decides, not a stopwatch: a busy machine must not
+    change the results.
     """
     ask: Callable[[], Mapping[str, object]] = getattr(torch.cpu, "get_capabilities", dict)
     capable = ask()
-    native = bool(capable.get("amx_bf16")) and bool(capable.get("amx_tile"))
+    native = bool(capable.get("amx_bf16") and capable.get("amx_tile")) or bool(capable.get("avx512_bf16"))
     return torch.bfloat16 if native and _complaint("cpu", torch.bfloat16) is None else torch.float32
 
 

@@ -114,11 +114,15 @@ class Warned(Message):
 
 @dataclass(frozen=True)
 class RunFinished(Message):
-    """The run ended as it should: converged, all rounds done, or stopped by a person (``reason``)."""
+    """The run ended as it should: converged, all rounds done, or stopped by a person (``reason``).
+
+    A prediction that was stopped ends so too; ``request`` is the type of what was asked for ("StartRun", ...).
+    """
 
     rounds: int
     converged: bool
     reason: str
+    request: str = ""
 
 
 @dataclass(frozen=True)

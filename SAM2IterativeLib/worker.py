@@ -38,6 +38,7 @@ from .messages import (
     Ready,
     Refused,
     RunFailed,
+    RunFinished,
     Shutdown,
     StartRun,
     StopRun,
@@ -176,7 +177,7 @@ class Worker:
         try:
             from .iteration import run_safely
 
-            run_safely(lambda: self._jobs[type(request)](request), lambda message: self._tell(_signed(message, name)))
+            run_safely(lambda: self._jobs[type(request)](request), self._tell)
         except (ImportError, MissingPackageError) as error:
             fail(error, _missing(error).sentence, MissingPackageError.__name__)
         except Exception as error:  # the one place where anything may end: a fault in one job must not cost the others
@@ -190,7 +191,7 @@ class Worker:
     def _tell(self, message: Message) -> None:
         """Send a message, and write it to the project's log."""
         if isinstance(message, JOB_ENDS):
-            self._end_job(message)
+            self._end_job(_signed(message, type(self._job).__name__))
         else:
             self._send_and_log(message)
 
@@ -298,7 +299,7 @@ def _pass_on_log(pipes: Pipes) -> None:
 
 
 def _signed(message: Message, request: str) -> Message:
-    return dataclasses.replace(message, request=request) if isinstance(message, RunFailed) else message
+    return dataclasses.replace(message, request=request) if isinstance(message, (RunFailed, RunFinished)) else message
 
 
 def _missing(error: ImportError | MissingPackageError) -> MissingPackageError:

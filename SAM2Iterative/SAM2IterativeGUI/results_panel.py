@@ -193,7 +193,7 @@ class ResultsPanel:
             self._predicted(predicted(message))
         elif isinstance(message, (RunFailed, Refused, WorkerEnded)) and mine:
             self._predicted(message.sentence)
-        elif isinstance(message, RunFinished):
+        elif isinstance(message, RunFinished) and mine:  # a run's own last word may still be on its way
             self._predicted(_("Stopped; what was written stays."))
 
     def _predicted(self, text: str) -> None:

@@ -63,7 +63,7 @@ class Clip:
 def sample_exercise(generator: torch.Generator, progress: float) -> Exercise:
     """The curriculum: ``progress`` in [0, 1] moves from dense to sparse prompts and from slices to long clips."""
     r = float(uniform(generator, 0, 1, 1))
-    single_share = 0.9 if progress < 0.05 else max(0.25, 0.6 - 0.5 * progress)
+    single_share = 0.9 if progress < 0.05 else max(0.35, 0.6 - 0.5 * progress)
     dense_share = max(0.15, 0.9 - 4 * progress)
     prompt = _prompt(float(uniform(generator, 0, 1, 1)), dense_share)
     if r < single_share:
@@ -78,13 +78,15 @@ def sample_exercise(generator: torch.Generator, progress: float) -> Exercise:
         support = 1 + int(u < 0.2)
         own = "none" if u < 0.25 else prompt
         return Exercise(volumes=max(3, 24 // (length + support)), objects=3, length=length, prompt=own, support=support)
-    return Exercise(volumes=volumes, objects=3, length=length, prompt="mask" if u < 0.7 else prompt, last_prompt=u > 0.85 and length > 2)
+    return Exercise(volumes=volumes, objects=3, length=length, prompt="mask" if u < 0.62 else prompt, last_prompt=u > 0.85 and length > 2)
 
 
 def _prompt(r: float, dense_share: float) -> str:
+    """The kind at place ``r`` in [0, 1); of the kinds that are not dense, boxes come most often: they are what the rounds use."""
     if r < dense_share:
         return "dense"
-    return ("box", "points", "click", "mask")[min(3, int((r - dense_share) / (1 - dense_share) * 4))]
+    place = (r - dense_share) / (1 - dense_share)
+    return "box" if place < 0.4 else "points" if place < 0.6 else "click" if place < 0.75 else "mask"
 
 
 def make_clip(exercise: Exercise, generator: torch.Generator) -> Clip:

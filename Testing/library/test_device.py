@@ -35,9 +35,19 @@ def test_auto_passes_over_a_device_that_fails_its_trial(monkeypatch: pytest.Monk
     assert device.reason == "cuda was passed over: no kernel image."
 
 
-def test_half_precision_needs_hardware(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": False, "amx_tile": False}, raising=False)
-    assert choose_device("cpu").precision == torch.float32
+@pytest.mark.parametrize(
+    ("capabilities", "expected"),
+    [
+        ({"amx_bf16": False, "amx_tile": False, "avx512_bf16": False}, torch.float32),
+        ({}, torch.float32),
+        ({"amx_bf16": True, "amx_tile": False}, torch.float32),
+        ({"amx_bf16": True, "amx_tile": True}, torch.bfloat16),
+        ({"avx512_bf16": True}, torch.bfloat16),
+    ],
+)
+def test_half_precision_needs_hardware(monkeypatch: pytest.MonkeyPatch, capabilities: dict[str, bool], expected: torch.dtype) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
+    assert choose_device("cpu").precision == expected
 
 
 @pytest.mark.parametrize(

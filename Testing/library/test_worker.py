@@ -89,11 +89,11 @@ def test_one_job_at_a_time_and_a_stop_that_is_continued(talk: Talk, project: Pro
     assert "busy with 'StartRun'" in talk.next(Refused).sentence
     talk.client.stop_run()
     stopped = talk.next(RunFinished, RunFailed)
-    assert isinstance(stopped, RunFinished) and "stopped" in stopped.reason
+    assert isinstance(stopped, RunFinished) and "stopped" in stopped.reason and stopped.request == "StartRun"
     assert not project.journal.rounds()
     talk.client.send(run)
     finished = talk.next(RunFinished, RunFailed)
-    assert isinstance(finished, RunFinished), finished
+    assert isinstance(finished, RunFinished) and finished.request == "StartRun", finished
     assert sorted(project.journal.rounds()) == [0, 1]
     assert any(isinstance(m, Progress) and m.stage == "pseudo_label" for m in talk.passed)
     assert talk.client.silent_for < 30, "heartbeats come while torch computes"

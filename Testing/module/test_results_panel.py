@@ -9,7 +9,7 @@ import harness
 import pytest
 from opened_module import column, make_sample, open_tab
 
-from SAM2IterativeLib.messages import FolderPredicted, Progress, RunFailed
+from SAM2IterativeLib.messages import FolderPredicted, Progress, RunFailed, RunFinished
 from SAM2IterativeLib.review import Review
 from SAM2IterativeLib.volumes import read_label_map
 
@@ -124,6 +124,14 @@ class TestOtherVolumes:
         panel._on_message(FolderPredicted(1, {"two.nrrd": "it is damaged."}, 75.0))
         assert "1 volumes labelled in 1 min." in ui.applyLabel.text and "two.nrrd: it is damaged." in ui.applyLabel.text
         assert ui.applyProgress.isHidden() and ui.applyButton.isEnabled()
+
+    def test_the_last_word_of_a_run_before_is_not_taken_for_its_own(self, labelled: Any, ui: Any) -> None:
+        harness.click(ui.applyButton)
+        panel = labelled.widget.panels["results"]
+        panel._on_message(RunFinished(1, False, "all rounds are done.", "StartRun"))
+        assert not ui.applyProgress.isHidden(), "the prediction goes on"
+        panel._on_message(RunFinished(0, False, "stopped.", "PredictFolder"))
+        assert ui.applyProgress.isHidden() and "Stopped" in ui.applyLabel.text
 
     def test_a_failure_is_a_sentence(self, labelled: Any, ui: Any) -> None:
         harness.click(ui.applyButton)
