@@ -87,11 +87,15 @@ class Plan:
     classes: int = decided(1, 1, 65535, note="foreground classes")
     channels: int = decided(1, 1, 64, note="channels of an image; 3 for colour")
     neighbours: int = decided(1, 0, 4, note="unet2d: slices before and after that are shown along with a slice")
+    views: tuple[int, ...] = decided(
+        (0,),
+        note="unet2d: axes across which volumes are cut: 0 into slices as they lie, 1 by rows, 2 by columns; predictions are averaged",
+    )
     orientation: str = decided(
         "SPL", note="body directions in which k, j and i grow (R/L, A/P, S/I); cases that lie otherwise are turned for the network"
     )
     spacing: tuple[float, float, float] = decided(
-        (1.0, 1.0, 1.0), note="voxel size in mm that images are resampled to; unet2d keeps each case's slices and uses the last two"
+        (1.0, 1.0, 1.0), note="voxel size in mm that images are resampled to; with views [0] slices are kept and only the last two count"
     )
     patch: tuple[int, int, int] = decided((1, 64, 64), note="voxels that the network sees at once in training")
     features: tuple[int, ...] = decided((32, 64, 128, 256), note="channels of the network, level by level")
@@ -133,6 +137,16 @@ class Plan:
             raise SettingsError(f"spacing {self.spacing} must be greater than 0 on every axis.", where="plan.toml")
         if self.dimensions == 2 and (self.patch[0] != 1 or self.divisor[0] != 1 or any(k[0] != 1 for k in self.kernels)):
             raise SettingsError("a unet2d must have 1 as the first number of patch, strides and kernels.", where="plan.toml")
+
+        if not self.views or len(set(self.views)) < len(self.views) or not set(self.views) <= {0, 1, 2}:
+            raise SettingsError(f"views {list(self.views)} must be some of 0, 1 and 2, each once.", where="plan.toml")
+        if self.views != (0,) and (self.dimensions == 3 or self.augmentation.mirror_axes):
+            raise SettingsError("views other than [0] are for a unet2d without mirror_axes.", where="plan.toml")
+
+    @property
+    def keeps_slices(self) -> bool:
+        """Whether cases are resampled only within their slices."""
+        return self.dimensions == 2 and self.views == (0,)
 
     @property
     def dimensions(self) -> int:

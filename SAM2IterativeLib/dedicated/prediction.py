@@ -1,9 +1,10 @@
-"""Probabilities of a case on its original grid: slice by slice in 2-D, block by block in 3-D."""
+"""Probabilities of a case on its original grid: slice by slice in 2-D, across one axis or several; block by block in 3-D."""
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -84,10 +85,16 @@ class Predictor:
             yield from itertools.combinations(axes, count)
 
     def _probabilities(self, network: nn.Module, prepared: Tensor) -> Tensor:
-        """(channels, k, j, i) on the plan's grid → (C+1, k, j, i) on the CPU."""
+        """(channels, k, j, i) on the plan's grid → (C+1, k, j, i) on the CPU; the mean over the plan's views."""
         run = self._slices if self.plan.dimensions == 2 else self._blocks
-        result, self._together = with_smaller_batches(lambda count: run(network, prepared, count), self._together)
-        return result
+        total: Tensor | None = None
+        for view in self.plan.views:
+            seen = partial(run, network, prepared.movedim(view + 1, 1))
+            part, self._together = with_smaller_batches(seen, self._together)
+            part = part.movedim(1, view + 1)
+            total = part if total is None else total + part
+        assert total is not None  # a plan has at least one view
+        return total / len(self.plan.views)
 
     def _slices(self, network: nn.Module, prepared: Tensor, together: int) -> Tensor:
         """Batches of slices with their neighbours as channels."""

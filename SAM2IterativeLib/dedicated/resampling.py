@@ -1,6 +1,6 @@
 """From a case's grid to the plan's and back: turned to one orientation, resampled to one spacing; the way back has the exact size.
 
-In 2-D only the two in-plane axes are resampled: slices stay what they are.
+In 2-D with one view only the two in-plane axes are resampled: slices stay what they are.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def planned_size(geometry: Geometry, plan: Plan) -> Size:
     spacing = turned_spacing(geometry.spacing, code, plan.orientation)
     size = turned_spacing(geometry.size, code, plan.orientation)
     k, j, i = (max(1, round(n * s / t)) for n, s, t in zip(size, spacing, plan.spacing, strict=True))
-    return (round(size[0]) if plan.dimensions == 2 else k, j, i)
+    return (round(size[0]) if plan.keeps_slices else k, j, i)
 
 
 def to_plan(array: NDArray[np.float32], geometry: Geometry, plan: Plan) -> NDArray[np.float32]:

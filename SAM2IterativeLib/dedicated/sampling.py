@@ -25,10 +25,14 @@ _MARGIN = 0.15  # cut out so much more on each side that a rotated or shifted pa
 
 @dataclass(frozen=True)
 class Spot:
-    """Where one training image is cut: the case's index, and the patch's first voxel (k, j, i), which may lie outside."""
+    """Where one training image is cut: the case's index, and the patch's first voxel (k, j, i), which may lie outside.
+
+    ``view`` is the axis across which the case is cut (``Plan.views``); it becomes k, the others keep their order.
+    """
 
     case: int
     start: tuple[int, int, int]
+    view: int = 0
 
 
 @dataclass(frozen=True)
@@ -66,7 +70,7 @@ class Sampler:
         self._pseudo = [n for n, case in enumerate(cases) if not case.labelled]
         if not self._labelled:
             raise DataError("no case is labelled.", cure="Label at least one case, then train.")
-        self._slices = [_slices_by_class(case.labels) for case in cases]
+        self._slices = [{view: _slices_by_class(_across(case.labels, view)) for view in plan.views} for case in cases]
         self.region = _region(plan)
 
     @property
@@ -77,7 +81,7 @@ class Sampler:
         return min(self._plan.batch - 1, max(1, round(self._plan.batch * self._plan.labelled_share)))
 
     def sample_spots(self, random: np.random.Generator) -> tuple[Spot, ...]:
-        """Draw one batch: cases evenly, and in ``foreground_share`` of the images a slice that shows a class, classes evenly."""
+        """Draw one batch: cases and views evenly, and in ``foreground_share`` of the images a slice that shows a class, classes evenly."""
         count = self.labelled_per_batch
         groups = [self._labelled] * count + [self._pseudo] * (self._plan.batch - count)
         return tuple(self._sample_spot(int(random.choice(group)), random) for group in groups)
@@ -93,23 +97,32 @@ class Sampler:
         return Batch(image, labels.long(), weights, labelled)
 
     def _sample_spot(self, index: int, random: np.random.Generator) -> Spot:
-        size = self._cases[index].labels.shape
+        views = self._plan.views
+        view = views[int(random.integers(len(views)))] if len(views) > 1 else views[0]
+        labels = _across(self._cases[index].labels, view)
+        size = labels.shape
         centre = [int(random.integers(n)) for n in size]
-        by_class = self._slices[index]
+        by_class = self._slices[index][view]
         if by_class and random.random() < self._plan.foreground_share:
             wanted = int(random.choice(sorted(by_class)))
             centre[0] = int(random.choice(by_class[wanted]))
-            rows, columns = np.nonzero(self._cases[index].labels[centre[0]] == wanted)
+            rows, columns = np.nonzero(labels[centre[0]] == wanted)
             chosen = int(random.integers(len(rows)))
             centre[1:] = int(rows[chosen]), int(columns[chosen])
         k, j, i = (_start(*numbers) for numbers in zip(centre, size, self._plan.patch, strict=True))
-        return Spot(index, (k, j, i))
+        return Spot(index, (k, j, i), view)
 
     def _cut_one(self, spot: Spot) -> tuple[NDArray[np.float32], NDArray[np.uint8], NDArray[np.float32]]:
         case = self._cases[spot.case]
         first = [s - (r - p) // 2 for s, r, p in zip(spot.start, self.region, self._plan.patch, strict=True)]
-        image = _cut_out(case.image, first, self.region, repeat_slices=self._plan.dimensions == 2)
-        return image, _cut_out(case.labels, first, self.region), _cut_out(case.weights, first, self.region)
+        image = _cut_out(_across(case.image, spot.view), first, self.region, repeat_slices=self._plan.dimensions == 2)
+        labels, weights = _across(case.labels, spot.view), _across(case.weights, spot.view)
+        return image, _cut_out(labels, first, self.region), _cut_out(weights, first, self.region)
+
+
+def _across(array: NDArray[Value], view: int) -> NDArray[Value]:
+    """(…, k, j, i) with axis ``view`` of the three moved in front of the other two; a view, nothing is copied."""
+    return np.moveaxis(array, view - 3, -3)
 
 
 def _region(plan: Plan) -> tuple[int, int, int]:

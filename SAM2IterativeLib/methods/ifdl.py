@@ -11,13 +11,14 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from scipy import ndimage
 
-from ..dedicated.networks import Weights
 from ..dedicated.prediction import Predictor
 from ..dedicated.training import PseudoLabelObjective, Task, train
 from ..dedicated.weights import load_weights, save_weights
@@ -30,7 +31,7 @@ from ..guidance.convergence import label_stability
 from ..guidance.key_frames import PromptRecord, select_key_frames, slice_dice, slice_quality
 from ..guidance.prompts import Prompt, logits_of, prompts_on, reviewed_prompt
 from ..guidance.pseudo_label import fuse
-from ..guidance.uncertainty import uncertainty, update_history
+from ..guidance.uncertainty import first_history, uncertainty, update_history
 from ..presets import weights_in_use
 from ..project import Case, load_arrays, load_probabilities, save_arrays, save_probabilities
 from ..review import PROPOSAL
@@ -120,31 +121,31 @@ class IFDL(Method):
     def _coarse(self, round: int, case: Case) -> Outcome:
         volume = self.run.project.read_case_image(case)
         stop = self.run.stop_asked
-        network, *snapshots = [p.predict(volume.array, volume.geometry, stop=stop) for p in self._loaded.predictors]
+        network, *earlier = (partial(p.predict, volume.array, volume.geometry, stop=stop) for p in self._loaded.predictors)
+        today = network()
         if round == 0:
-            before = now = snapshots[0]
+            before = now = first_history(chain([today], (snapshot() for snapshot in earlier)))
             answer = None
         else:
             before = load_probabilities(self._path(round - 1, case, _HISTORY))
-            now = update_history(before, network, self.run.settings.uncertainty.momentum)
+            now = update_history(before, today, self.run.settings.uncertainty.momentum)
             answer = self._previous_answer(round, case)
-        doubt = uncertainty(network, before, now, answer)
-        save_probabilities(self._path(round, case, _PROBABILITIES), network)
+        doubt = uncertainty(today, before, now, answer)
+        save_probabilities(self._path(round, case, _PROBABILITIES), today)
         save_probabilities(self._path(round, case, _HISTORY), now)
-        self._write_classes(round, case, COARSE, network.argmax(0), volume)
+        self._write_classes(round, case, COARSE, today.argmax(0), volume)
         write_volume(self._path(round, case, UNCERTAINTY), Volume(doubt.map.astype(np.float32), volume.geometry))
         return self._outcome(
             round, case, (_PROBABILITIES, _HISTORY, COARSE, UNCERTAINTY), {"uncertainty": _near_mask(doubt.map, now.argmax(0) > 0)}
         )
 
     def _round_predictors(self, round: int) -> list[Predictor]:
-        """f_t, and in round 0 the snapshots whose mean is the first history."""
+        """f_t, and in round 0 the earlier snapshots, whose mean with it is the first history."""
         run = self.run
-        networks: list[Sequence[Weights]] = [[load_weights(weights_path(run, round))[0]]]
-        if round == 0:
-            snapshots = sorted(run.project.models_folder.glob("round_0_snapshot_*.safetensors"))
-            networks.append([load_weights(path)[0] for path in snapshots])
-        return [Predictor(run.plan, weights, run.device) for weights in networks]
+        files = [weights_path(run, round)]
+        if round == 0:  # the last snapshot is f_0 itself
+            files += sorted(run.project.models_folder.glob("round_0_snapshot_*.safetensors"))[:-1]
+        return [Predictor(run.plan, [load_weights(file)[0]], run.device) for file in files]
 
     def _previous_answer(self, round: int, case: Case) -> np.ndarray | None:
         path = self._path(round - 1, case, _ANSWER)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from dedicated_cases import PLAN_2D, PLAN_3D
 
-from SAM2IterativeLib.dedicated.plan import Normalisation, Plan, read_plan, write_plan
+from SAM2IterativeLib.dedicated.plan import AugmentationPlan, Normalisation, Plan, read_plan, write_plan
 from SAM2IterativeLib.errors import SettingsError
 
 
@@ -77,3 +77,16 @@ def test_input_channels_count_neighbours_only_in_2d() -> None:
     assert PLAN_2D.input_channels == 3
     assert replace(PLAN_2D, channels=3, neighbours=0).input_channels == 3
     assert PLAN_3D.input_channels == 1
+
+
+@pytest.mark.parametrize("views", [(), (0, 0), (3,), (-1,)])
+def test_views_are_axes(views: tuple[int, ...]) -> None:
+    with pytest.raises(SettingsError, match="each once"):
+        replace(PLAN_2D, views=views)
+
+
+def test_views_are_for_slices_that_are_not_mirrored() -> None:
+    with pytest.raises(SettingsError, match="unet2d without mirror_axes"):
+        replace(PLAN_3D, views=(0, 1))
+    with pytest.raises(SettingsError, match="unet2d without mirror_axes"):
+        replace(PLAN_2D, views=(0, 1), augmentation=AugmentationPlan(mirror_axes=(1,)))

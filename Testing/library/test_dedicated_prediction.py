@@ -12,7 +12,7 @@ from dedicated_cases import CPU, PLAN_2D, PLAN_3D, STILL, ball, case
 from SAM2IterativeLib.dedicated.networks import Weights, build_network, weights_of
 from SAM2IterativeLib.dedicated.plan import AugmentationPlan, Normalisation, Plan
 from SAM2IterativeLib.dedicated.prediction import Predictor
-from SAM2IterativeLib.dedicated.resampling import turn
+from SAM2IterativeLib.dedicated.resampling import planned_size, turn
 from SAM2IterativeLib.dedicated.training import Task, TrainedNetwork, train
 from SAM2IterativeLib.errors import Stopped, WeightsError
 from SAM2IterativeLib.metrics import dice
@@ -128,3 +128,24 @@ def test_a_stop_is_obeyed() -> None:
 def test_weights_of_another_plan_are_refused() -> None:
     with pytest.raises(WeightsError):
         Predictor(PLAN_3D, [fresh(PLAN_2D)], CPU)
+
+
+def test_views_are_averaged_on_the_case_s_own_grid() -> None:
+    plan = replace(PLAN_2D, views=(0, 1, 2))
+    image, labels = ball(3)
+    geometry = Geometry(labels.shape)
+    weights = fresh(plan)
+    together = Predictor(plan, [weights], CPU).predict(image, geometry)
+    alone = [Predictor(replace(plan, views=(view,)), [weights], CPU).predict(image, geometry) for view in plan.views]
+    assert np.allclose(together, np.mean(alone, axis=0), atol=1e-5)
+    turned = np.moveaxis(image, 2, 0)
+    across = Predictor(replace(plan, views=(0,)), [weights], CPU).predict(turned, Geometry(turned.shape))
+    assert np.allclose(np.moveaxis(across, 1, 3), alone[2], atol=1e-4), "a side view is the slices of the turned volume"
+
+
+def test_side_views_work_on_cubic_voxels(trained: TrainedNetwork) -> None:
+    plan = replace(PLAN_2D, views=(0, 1, 2), spacing=(1.0, 1.0, 1.0))
+    thick = Geometry((8, 40, 44), (2.0, 1.0, 1.0))
+    assert planned_size(thick, plan) == (16, 40, 44) and planned_size(thick, PLAN_2D) == (8, 40, 44)
+    result = Predictor(plan, [trained.weights], CPU).predict(np.zeros(thick.size, np.float32), thick)
+    assert result.shape == (3, 8, 40, 44)

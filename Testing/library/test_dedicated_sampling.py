@@ -109,3 +109,22 @@ def test_memory_mapped_cases_are_cut_alike(tmp_path) -> None:  # type: ignore[no
 def test_no_labelled_case_is_refused() -> None:
     with pytest.raises(DataError, match="no case is labelled"):
         Sampler([case(0, PLAN_2D, labelled=False)], PLAN_2D)
+
+
+@pytest.mark.parametrize(("view", "axes"), [(0, (0, 1, 2)), (1, (1, 0, 2)), (2, (2, 0, 1))])
+def test_a_view_is_cut_across_its_axis(view: int, axes: tuple[int, int, int]) -> None:
+    volume = numbered((32, 33, 34))
+    sampler = Sampler([volume], replace(PLAN_2D, views=(0, 1, 2)))
+    batch = crop(sampler.cut([Spot(0, (5, 0, 1), view)]), PLAN_2D.patch[1:])
+    seen = volume.image[0].transpose(axes)
+    assert np.array_equal(batch.image[0], seen[4:7, 0:32, 1:33])
+
+
+def test_all_views_are_drawn_and_show_structures() -> None:
+    plan = replace(PLAN_2D, views=(0, 1, 2), foreground_share=1.0)
+    one = case(0, plan)
+    sampler = Sampler([one], plan)
+    spots = [spot for seed in range(20) for spot in sampler.sample_spots(np.random.default_rng(seed))]
+    assert np.bincount([spot.view for spot in spots]).min() > len(spots) / 5
+    for spot in spots:
+        assert np.moveaxis(one.labels, spot.view, 0)[spot.start[0]].any()
