@@ -29,12 +29,12 @@ from SAM2IterativeLib.messages import (
 from SAM2IterativeLib.project import Project
 from SAM2IterativeLib.settings import Label, Settings
 
+from .observable import Observable
 from .worker_process import WorkerProcess
 
 Topic = Literal["closing", "project", "cases", "rounds", "settings", "run", "decisions", "reviewer"]
 """What happened: the project is about to be closed, or another one is open; what changed: cases, finished rounds, settings or labels,
 what the worker does, decisions, who reviews."""
-Callback = Callable[[str], object]
 
 _REVIEWER = "SAM2Iterative/reviewer"
 _TOPICS: dict[type[Message], tuple[Topic, ...]] = {
@@ -48,7 +48,7 @@ _TOPICS: dict[type[Message], tuple[Topic, ...]] = {
 }
 
 
-class Session:
+class Session(Observable[Topic]):
     """One open module.
 
     Args:
@@ -62,12 +62,12 @@ class Session:
     """
 
     def __init__(self, worker: WorkerProcess | None = None, corrector: WorkerProcess | None = None) -> None:
+        super().__init__()
         self.project: Project | None = None
         self.worker = worker or WorkerProcess()
         self.corrector = corrector or WorkerProcess()
         self.rounds = 3
         self.go_to: Callable[..., object] = lambda tab, case="": None
-        self._observers: list[Callback] = []
         self.worker.observe(self._on_message)
 
     # The project
@@ -148,21 +148,6 @@ class Session:
             self.notify("reviewer")
 
     # Word of changes
-
-    def observe(self, callback: Callback) -> None:
-        """Call ``callback(topic)`` after every change."""
-        if callback not in self._observers:
-            self._observers.append(callback)
-
-    def unobserve(self, callback: Callback) -> None:
-        """Stop calling; harmless where it was not called."""
-        if callback in self._observers:
-            self._observers.remove(callback)
-
-    def notify(self, topic: Topic) -> None:
-        """Tell everybody that something changed; the one who changed it calls this."""
-        for callback in list(self._observers):
-            callback(topic)
 
     def cleanup(self) -> None:
         """The application ends."""

@@ -15,7 +15,8 @@ import qt
 from SAM2IterativeLib.messages import Message, Ready, WorkerEnded
 from SAM2IterativeLib.worker_client import WorkerClient, worker_command
 
-Callback = Callable[[Message], object]
+from .observable import Observable
+
 ClientFactory = Callable[[Sequence[str]], WorkerClient]
 
 _POLL_MILLISECONDS = 150
@@ -23,8 +24,8 @@ _POLITE_SECONDS = 3.0
 """How long Slicer waits for a worker that finishes its unit before it ends it: every unit can be done again."""
 
 
-class WorkerProcess:
-    """One worker at a time, and word of everything it says.
+class WorkerProcess(Observable[Message]):
+    """One worker at a time, and word of everything it says (``observe``).
 
     Args:
         command: how to start it; Slicer's own Python by default.
@@ -36,10 +37,10 @@ class WorkerProcess:
     """
 
     def __init__(self, command: Sequence[str] | None = None, make_client: ClientFactory = WorkerClient) -> None:
+        super().__init__()
         self._command = list(command) if command is not None else None
         self.make_client = make_client
         self._client: WorkerClient | None = None
-        self._observers: list[Callback] = []
         self.ready: Ready | None = None
         self._timer = qt.QTimer()
         self._timer.setInterval(_POLL_MILLISECONDS)
@@ -87,16 +88,6 @@ class WorkerProcess:
             self._timer.stop()
             self._client, self.ready = None, None
 
-    def observe(self, callback: Callback) -> None:
-        """Call ``callback(message)`` with everything the worker says, on the main thread."""
-        if callback not in self._observers:
-            self._observers.append(callback)
-
-    def unobserve(self, callback: Callback) -> None:
-        """Stop calling; harmless where it was not called."""
-        if callback in self._observers:
-            self._observers.remove(callback)
-
     def poll(self) -> None:
         """Hand on what came; the timer does this."""
         client = self._client
@@ -107,8 +98,7 @@ class WorkerProcess:
                 self.ready = message
             if isinstance(message, WorkerEnded):
                 self._timer.stop()
-            for callback in list(self._observers):
-                callback(message)
+            self.notify(message)
 
 
 def python_of_slicer() -> str:
