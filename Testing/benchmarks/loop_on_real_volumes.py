@@ -94,7 +94,7 @@ def one_run(options: argparse.Namespace) -> dict[str, Any]:
     iteration = Iteration(project, device, tell)
     plan = iteration.plan()
     steps = plan.first_steps + options.rounds * plan.round_steps
-    judge = _Judge(data, files[-validation:], project, plan, device)
+    judge = Judge(data, files[-validation:], project.values, plan, device)
     result: dict[str, Any] = {
         "dataset": options.dataset, "labelled": options.labelled, "unlabelled": len(unlabelled), "seed": options.seed,
         "settings": options.set, "steps": [plan.first_steps, plan.round_steps], "device": device.sentence,
@@ -162,11 +162,15 @@ def _trained(plan: Plan, cases: Sequence[TrainingCase], device: Device, seed: in
     return train(Task(plan, cases, device, seed)).weights
 
 
-class _Judge:
-    """Scores networks on the validation cases."""
+class Judge:
+    """Scores networks on cases with references.
 
-    def __init__(self, data: Path, files: Sequence[Path], project: Project, plan: Plan, device: Device) -> None:
-        self.data, self.files, self.project, self.plan, self.device = data, files, project, plan, device
+    Args:
+        data: the data set's folder; files: the images of the cases; values: label values in class order.
+    """
+
+    def __init__(self, data: Path, files: Sequence[Path], values: tuple[int, ...], plan: Plan, device: Device) -> None:
+        self.data, self.files, self.values, self.plan, self.device = data, files, values, plan, device
 
     def read(self, path: Path) -> tuple[Volume, LabelMap]:
         return read_volume(path), read_label_map(self.data / "labels" / path.name)
@@ -174,7 +178,7 @@ class _Judge:
     def case(self, path: Path, *, labelled: bool) -> TrainingCase:
         """A case for training; without ``labelled`` its labels are not looked at (all 0, as the mean teacher needs none)."""
         volume = read_volume(path)
-        truth = self.read(path)[1].classes(self.project.values) if labelled else np.zeros(volume.geometry.size, np.uint8)
+        truth = self.read(path)[1].classes(self.values) if labelled else np.zeros(volume.geometry.size, np.uint8)
         return prepare_case(path.name, volume.array, volume.geometry, self.plan, truth, labelled=labelled)
 
     def score(self, weights: Weights) -> dict[str, float]:
@@ -183,8 +187,8 @@ class _Judge:
         for path in self.files:
             volume, truth = self.read(path)
             classes = predictor.predict(volume.array, volume.geometry).argmax(0)
-            found = LabelMap.of_classes(classes, self.project.values, volume.geometry)
-            scores[path.name] = score_case(found.array, truth.array, truth.geometry.spacing, self.project.values)
+            found = LabelMap.of_classes(classes, self.values, volume.geometry)
+            scores[path.name] = score_case(found.array, truth.array, truth.geometry.spacing, self.values)
         summary = summarise(scores)
         return {key: summary[key] for key in ("dice", "hd95_mm", "missed")}
 
