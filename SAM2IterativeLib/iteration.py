@@ -265,7 +265,7 @@ class Iteration:
     # Numbers
 
     def _round_numbers(self, method: Method, round: int) -> dict[str, Any]:
-        names = ("uncertainty", "agreement", "stability", "key_frames", "abstained_classes", "trust")
+        names = ("uncertainty", "agreement", "stability", "key_frames", "abstained_classes", "foundation_share")
         cases = self._usable("unlabelled")
         table: dict[str, Any] = {name: self._mean(round, cases, name) for name in names}
         table["cases"] = len(cases)

@@ -30,7 +30,7 @@ from ..foundation.propagation import Guidance, Propagator, allowed_slices, axial
 from ..guidance.convergence import label_stability
 from ..guidance.key_frames import PromptRecord, select_key_frames, slice_dice, slice_quality
 from ..guidance.prompts import Prompt, logits_of, prompts_on, reviewed_prompt
-from ..guidance.pseudo_label import fuse
+from ..guidance.pseudo_label import foundation_shares, fuse
 from ..guidance.uncertainty import first_history, uncertainty, update_history
 from ..presets import weights_in_use
 from ..project import Case, load_arrays, load_probabilities, save_arrays, save_probabilities
@@ -39,7 +39,7 @@ from ..round_files import COARSE, LABEL_MAPS, PROMPTS, PROPAGATED, UNCERTAINTY
 from ..volumes import LabelMap, Volume, read_label_map, read_volume, write_label_map, write_volume
 from .method import SUPPORT_CASES, FractionDone, Method, Outcome, RunContext
 from .training_set import AGREEMENT, WEIGHTS, training_cases
-from .trial import trust_on
+from .trial import error_on
 from .working_grid import WorkingGrid
 
 _PROBABILITIES, _HISTORY, _ANSWER, _RECORD = "probabilities.npz", "history.npz", "foundation.npz", "prompt_record.npz"
@@ -52,8 +52,8 @@ class _Loaded:
     predictors: Sequence[Predictor] = ()
     propagator: Propagator | None = None
     support: Sequence[Entry] = ()
-    trust: np.ndarray | None = None
-    """(C,) how far SAM2 is trusted, 0..1 per class."""
+    error: np.ndarray | None = None
+    """(C,) 1 - Dice of SAM2 per class on a labelled case; None where there is none to try it on."""
 
 
 class IFDL(Method):
@@ -161,7 +161,7 @@ class IFDL(Method):
         record = self._record(round, case, history.shape)
         prompts = self._prompts(round, case, grid, history, doubt, record)
         answer, abstained = self._answer(volume, grid, history, prompts)
-        trust = np.ones(run.class_count) if self._loaded.trust is None else self._loaded.trust
+        error = np.full(run.class_count, np.nan) if self._loaded.error is None else self._loaded.error
         files = [PROMPTS, _RECORD]
         write_text(self._path(round, case, PROMPTS), _prompts_text(prompts, grid, run.project.values))
         labels = history.argmax(0)
@@ -175,12 +175,11 @@ class IFDL(Method):
         self._write_classes(round, case, PROPAGATED, grid.turned_back(labels), volume)
         save_arrays(
             self._path(round, case, _RECORD),
-            {"mean": record.mean, "count": record.count, "abstained": np.array(sorted(abstained)), "trust": trust},
+            {"mean": record.mean, "count": record.count, "abstained": np.array(sorted(abstained)), "error": error},
         )
         counts = {
             "key_frames": float(sum(len(p) for p in prompts.values())),
             "abstained_classes": float(len(abstained)),
-            "trust": float(trust.mean()),
         }
         return self._outcome(round, case, (*files, PROPAGATED), counts)
 
@@ -241,9 +240,9 @@ class IFDL(Method):
             self._features.foundation.model, run.device, run.settings.memory, run.settings.foundation.decay, run.check_stop
         )
         self._loaded.propagator = propagator
-        self._loaded.support, self._loaded.trust = self._support_and_trust(propagator)
+        self._loaded.support, self._loaded.error = self._support_and_error(propagator)
 
-    def _support_and_trust(self, propagator: Propagator) -> tuple[list[Entry], np.ndarray | None]:
+    def _support_and_error(self, propagator: Propagator) -> tuple[list[Entry], np.ndarray | None]:
         """Memories of the cases that people labelled or decided as a whole, never of a machine's labels; the last one is the trial's.
 
         The last one is also the one that adapting SAM2 holds out.
@@ -263,7 +262,7 @@ class IFDL(Method):
         if last is None:
             return entries, None
         others = [entry for entry in entries if entry.case != last[0]]
-        return entries, trust_on(propagator, last[1], last[2], run.class_count, run.settings, others)
+        return entries, error_on(propagator, last[1], last[2], run.class_count, run.settings, others)
 
     def _encoded(self, array: np.ndarray, foreground: np.ndarray) -> VolumeFeatures:
         assert self._features is not None  # loaded by begin_stage
@@ -276,13 +275,14 @@ class IFDL(Method):
         history = load_probabilities(self._path(round, case, _HISTORY))
         record = load_arrays(self._path(round, case, _RECORD))
         answer = self._path(round, case, _ANSWER)
+        shares = foundation_shares(record["error"].tolist(), history, run.settings.pseudo_label)
         fused = fuse(
             load_probabilities(answer) if answer.is_file() else None,
             history,
             run.settings.pseudo_label,
             run.plan.single_component,
             abstained=record["abstained"].tolist(),
-            trust=record["trust"].tolist(),
+            shares=shares.tolist(),
         )
         values = LabelMap.of_classes(fused.labels, run.project.values, volume.geometry).array
         weights = fused.weights
@@ -291,7 +291,7 @@ class IFDL(Method):
             values, weights = said.over(values, weights)
         write_label_map(self._path(round, case, PROPOSAL), LabelMap(values, volume.geometry))
         save_arrays(self._path(round, case, WEIGHTS), {"weights": np.rint(weights * 255).astype(np.uint8)})
-        numbers: dict[str, float | None] = {AGREEMENT: fused.agreement}
+        numbers: dict[str, float | None] = {AGREEMENT: fused.agreement, "foundation_share": float(shares.mean())}
         if round > 0:
             before = read_label_map(self._path(round - 1, case, PROPOSAL), trusted=True)
             numbers["stability"] = label_stability(

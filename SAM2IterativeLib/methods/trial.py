@@ -1,4 +1,4 @@
-"""How much SAM2 may say in a pseudo-label: as much as it earned on a labelled case.
+"""How well SAM2 does on a labelled case: from that follows how much it may say in a pseudo-label.
 
 The paper averages SAM2 and the network half and half, which suits a SAM2 that is as good as the network. One that is weaker on these images
 would then make every pseudo-label worse. Measured on 30 hippocampi (3 labelled, compact weights, SAM2's Dice 0.71): the history alone
@@ -20,21 +20,18 @@ from ..guidance.prompts import prompts_on
 from ..metrics import class_dice
 from ..settings import Settings
 
-WORTHLESS, EQUAL = 0.5, 0.9
-"""Dice on the labelled case up to which SAM2 is not listened to, and from which it has its full share."""
 
-
-def trust_on(
+def error_on(
     propagator: Propagator, features: VolumeFeatures, labels: np.ndarray, class_count: int, settings: Settings, support: Sequence[Entry]
 ) -> NDArray[np.float64]:
-    """What SAM2 makes of a labelled volume from perfect key frames, as a trust per class in [0, 1], (C,).
+    """How far from the truth SAM2 carries perfect key frames of a labelled volume: 1 - Dice per class in [0, 1], (C,).
 
     Args:
         labels: (k, j, i) class indices 0..C, in the orientation of ``features``.
         support: memories of other cases; those of this one would give the answer away.
 
     Returns:
-        0 for a Dice of ``WORTHLESS`` or less, 1 for ``EQUAL`` or more; a class that the volume lacks gets the mean of the others.
+        A class that the volume lacks gets the mean of the others; without any class nothing is known: NaN.
     """
     history = np.stack([labels == c for c in range(class_count + 1)]).astype(np.float32)
     doubt = np.zeros(labels.shape, np.float32)
@@ -42,6 +39,6 @@ def trust_on(
     prompts = prompts_on(frames, history, doubt, settings.prompts, settings.key_frames.margin)
     guidance = Guidance(class_count, prompts, allowed_slices(history), axial_positions(labels > 0), classes_per_slice(labels))
     found = propagator.propagate(features, guidance, support).probabilities().argmax(0)
-    trust = np.clip((class_dice(found, labels, class_count) - WORTHLESS) / (EQUAL - WORTHLESS), 0.0, 1.0)
+    error = 1.0 - class_dice(found, labels, class_count)
     shown = np.isin(np.arange(1, class_count + 1), labels)
-    return np.where(shown, trust, trust[shown].mean() if shown.any() else 1.0)
+    return np.where(shown, error, error[shown].mean() if shown.any() else np.nan)

@@ -59,17 +59,17 @@ def main() -> None:
     print(result.sentence if result else "SAM2 was not adapted.", flush=True)
     method.train(0, lambda done, text: None)
     _stage(method, project, "coarse")
-    print("| settings | coarse | propagated | pseudo-label | trust | seconds a case |\n|---|---|---|---|---|---|", flush=True)
+    print("| settings | coarse | propagated | pseudo-label | SAM2's share | seconds a case |\n|---|---|---|---|---|---|", flush=True)
     common = project.settings
     for variant in options.variant or [""]:
         project.change_settings(_with(common, variant.split()))
         began = time.monotonic()
         method = load_method(project.settings.method)(RunContext(project, plan, device, tell))
-        numbers = _stage(method, project, "propagation")
+        _stage(method, project, "propagation")
         seconds = (time.monotonic() - began) / len(others)
-        _stage(method, project, "pseudo_label")
+        numbers = _stage(method, project, "pseudo_label")
         cells = " | ".join(f"{_dice(project, file, data):.3f}" for file in LABEL_MAPS.values())
-        print(f"| {variant or 'default'} | {cells} | {numbers['trust']:.2f} | {seconds:.1f} |", flush=True)
+        print(f"| {variant or 'default'} | {cells} | {numbers['foundation_share']:.2f} | {seconds:.1f} |", flush=True)
     project.close()
 
 

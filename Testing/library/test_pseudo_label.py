@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from simulated_network import network_snapshots, one_hot
 
-from SAM2IterativeLib.guidance.pseudo_label import PseudoLabel, agreement, choose_training_volumes, fuse, overlay_review
+from SAM2IterativeLib.guidance.pseudo_label import PseudoLabel, agreement, choose_training_volumes, foundation_shares, fuse, overlay_review
 from SAM2IterativeLib.guidance.uncertainty import entropy
 from SAM2IterativeLib.phantom import phantom_case
 from SAM2IterativeLib.settings import PseudoLabelSettings
@@ -39,13 +39,31 @@ def test_the_share_moves_the_mean_between_history_and_sam2(share: float, winner:
     assert fuse(s, h, PseudoLabelSettings(foundation_share=share)).labels.item() == winner
 
 
-def test_sam2_has_as_much_say_as_it_earned() -> None:
+def test_each_class_has_its_own_share() -> None:
     s, h = voxels((0.0, 1.0, 0.0), (0.0, 0.0, 1.0), (1.0, 0.0, 0.0)), voxels((0.6, 0.4, 0.0), (0.6, 0.0, 0.4), (0.2, 0.8, 0.0))
     assert fuse(s, h, SETTINGS).labels.ravel().tolist() == [1, 2, 0]
-    assert fuse(s, h, SETTINGS, trust=(1.0, 1.0)).labels.ravel().tolist() == [1, 2, 0]
-    # The first voxel is class 1's by SAM2, the last by the history; only class 2 is still trusted.
-    assert fuse(s, h, SETTINGS, trust=(0.0, 1.0)).labels.ravel().tolist() == [0, 2, 1]
-    np.testing.assert_allclose(fuse(s, h, SETTINGS, trust=(0.0, 0.0)).labels, h.argmax(0))
+    assert fuse(s, h, SETTINGS, shares=(0.5, 0.5)).labels.ravel().tolist() == [1, 2, 0]
+    # The first voxel is class 1's by SAM2, the last by the history; only for class 2 SAM2 is heard.
+    assert fuse(s, h, SETTINGS, shares=(0.0, 0.5)).labels.ravel().tolist() == [0, 2, 1]
+    np.testing.assert_allclose(fuse(s, h, SETTINGS, shares=(0.0, 0.0)).labels, h.argmax(0))
+
+
+def test_shares_are_the_inverse_squares_of_the_errors() -> None:
+    # Class 1 is expected at Dice 2 * 0.9 / (1 + 1.0) = 0.9, class 2 at 2 * 1.6 / (2 + 1.6) = 8/9.
+    h = voxels((0.1, 0.9, 0.0), (0.2, 0.0, 0.8), (0.2, 0.0, 0.8), (0.9, 0.1, 0.0))
+    first, second = foundation_shares((0.1, 0.2), h, SETTINGS)
+    assert first == pytest.approx(0.5), "equal errors share equally"
+    assert second == pytest.approx((1 / 9) ** 2 / ((1 / 9) ** 2 + 0.2**2))
+    assert foundation_shares((0.1, 0.2), h, PseudoLabelSettings(foundation_share=0.2))[0] == pytest.approx(0.2)
+    np.testing.assert_allclose(foundation_shares((0.1, 0.2), h, PseudoLabelSettings(foundation_share=0.0)), 0)
+    np.testing.assert_allclose(foundation_shares((0.1, 0.2), h, PseudoLabelSettings(foundation_share=1.0)), 1)
+
+
+def test_a_worse_sam2_says_less_and_an_unknown_one_its_share() -> None:
+    h = voxels((0.1, 0.9, 0.0), (0.9, 0.1, 0.0))
+    said = [foundation_shares((error, error), h, SETTINGS)[0] for error in (0.0, 0.05, 0.2, 0.6, 1.0)]
+    assert said == sorted(said, reverse=True) and said[0] > 0.9 and said[-1] < 0.02
+    assert foundation_shares((float("nan"), 0.3), h, SETTINGS).tolist() == [0.5, 0.5], "nor has a class that the history lacks"
 
 
 def test_weights_follow_agreement_trust_and_certainty() -> None:

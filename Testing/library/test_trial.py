@@ -11,7 +11,7 @@ from tiny_sam2 import CPU, ball_volume, tiny_foundation
 from SAM2IterativeLib.foundation.features import VolumeFeatures, Window, encode_volume
 from SAM2IterativeLib.foundation.memory_bank import Entry
 from SAM2IterativeLib.foundation.propagation import LEAST_LOGIT, Guidance, Propagated, Propagator
-from SAM2IterativeLib.methods.trial import trust_on
+from SAM2IterativeLib.methods.trial import error_on
 from SAM2IterativeLib.settings import MemorySettings, Settings
 
 FOUNDATION = tiny_foundation()
@@ -33,8 +33,8 @@ class Answering(Propagator):
         return Propagated(np.where(shown, -LEAST_LOGIT, LEAST_LOGIT).astype(np.float32))
 
 
-def trust(answer: np.ndarray, labels: np.ndarray = LABELS, classes: int = 2) -> list[float]:
-    return [round(float(v), 3) for v in trust_on(Answering(answer), FEATURES, labels, classes, Settings(), ())]
+def error(answer: np.ndarray, labels: np.ndarray = LABELS, classes: int = 2) -> list[float]:
+    return [round(float(v), 3) for v in error_on(Answering(answer), FEATURES, labels, classes, Settings(), ())]
 
 
 def half_of(c: int) -> np.ndarray:
@@ -44,33 +44,33 @@ def half_of(c: int) -> np.ndarray:
     return found
 
 
-def test_a_perfect_sam2_is_fully_trusted_and_a_blind_one_not_at_all() -> None:
-    assert trust(LABELS) == [1.0, 1.0]
-    assert trust(np.zeros_like(LABELS)) == [0.0, 0.0]
+def test_a_perfect_sam2_makes_no_error_and_a_blind_one_every() -> None:
+    assert error(LABELS) == [0.0, 0.0]
+    assert error(np.zeros_like(LABELS)) == [1.0, 1.0]
 
 
-def test_each_class_earns_its_own_trust() -> None:
-    first, second = trust(half_of(1))
-    assert 0 < first < 1 and second == 1.0
-    assert trust(half_of(2)) == [1.0, pytest.approx(first, abs=0.1)]
+def test_each_class_has_its_own_error() -> None:
+    first, second = error(half_of(1))
+    assert first == pytest.approx(1 / 3, abs=0.1) and second == 0.0
+    assert error(half_of(2)) == [0.0, pytest.approx(1 / 3, abs=0.1)]
 
 
-def test_a_class_that_the_case_lacks_is_trusted_like_the_others() -> None:
+def test_a_class_that_the_case_lacks_gets_the_error_of_the_others() -> None:
     labels = np.where(LABELS == 1, LABELS, 0)
-    assert trust(labels, labels, classes=2) == [1.0, 1.0]
+    assert error(labels, labels, classes=2) == [0.0, 0.0]
     # Finding it where it is not says nothing about how well it is found where it is.
-    assert trust(LABELS, labels, classes=2) == [1.0, 1.0]
-    assert trust(np.zeros_like(labels), labels, classes=2) == [0.0, 0.0]
+    assert error(LABELS, labels, classes=2) == [0.0, 0.0]
+    assert error(np.zeros_like(labels), labels, classes=2) == [1.0, 1.0]
 
 
-def test_a_case_without_any_class_leaves_the_share_as_it_is() -> None:
+def test_a_case_without_any_class_tells_nothing() -> None:
     empty = np.zeros_like(LABELS)
-    assert trust(empty, empty) == [1.0, 1.0]
+    assert np.isnan(error(empty, empty)).all()
 
 
 def test_the_trial_gives_key_frames_only_never_the_answer() -> None:
     judge = Answering(LABELS)
-    trust_on(judge, FEATURES, LABELS, 2, Settings(), ())
+    error_on(judge, FEATURES, LABELS, 2, Settings(), ())
     guidance = judge.asked[0][0]
     assert guidance.dense_logits is None
     for c in (1, 2):
@@ -78,6 +78,6 @@ def test_the_trial_gives_key_frames_only_never_the_answer() -> None:
         assert all(prompt.mask is None for prompt in guidance.prompts[c])
 
 
-def test_a_real_sam2_gets_a_trust_within_bounds() -> None:
-    found = trust_on(Propagator(FOUNDATION.model, CPU, MemorySettings()), FEATURES, LABELS, 2, Settings(), ())
+def test_a_real_sam2_has_an_error_within_bounds() -> None:
+    found = error_on(Propagator(FOUNDATION.model, CPU, MemorySettings()), FEATURES, LABELS, 2, Settings(), ())
     assert found.shape == (2,) and bool(((found >= 0) & (found <= 1)).all())
