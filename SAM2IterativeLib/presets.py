@@ -50,7 +50,7 @@ PRESETS = {
         "compact.safetensors",
         "",
         10_341_796,
-        "a6be8d9d6e6ea87ca59e2a5539859d0eca5a4b8db581f4b3984e9390ce11aa3b",
+        "933d871051b5a62bc88d7df0502a84d109d794fd8117d728ea2494629f65b169",
         "Shipped: small, fast on a CPU, trained on generated volumes only.",
     ),
     "sam2.1-tiny": Preset(

@@ -135,7 +135,7 @@ class PseudoLabelSettings:
     """How SAM2's answer and the network's history become a pseudo-label (method (h))."""
 
     foundation_share: float = bounded(0.5, 0.0, 1.0)
-    """Weight of SAM2 against the history in the fused probabilities."""
+    """Weight of SAM2 against the network's history in the fused probabilities where both err alike; the one that errs less weighs more."""
     trusted_probability: float = bounded(0.8, 0.0, 1.0)
     """Where SAM2 and the history disagree, a voxel is learned from only if their mean is at least so sure of its class."""
 
