@@ -97,7 +97,7 @@ def one_run(options: argparse.Namespace) -> dict[str, Any]:
     judge = Judge(data, files[-validation:], project.values, plan, device)
     result: dict[str, Any] = {
         "dataset": options.dataset, "labelled": options.labelled, "unlabelled": len(unlabelled), "seed": options.seed,
-        "settings": options.set, "steps": [plan.first_steps, plan.round_steps], "device": device.sentence,
+        "settings": options.set, "views": list(plan.views), "steps": [plan.first_steps, plan.round_steps], "device": device.sentence,
     }  # fmt: skip
     wanted = options.only.split(",")
     if "loop" in wanted:
@@ -207,11 +207,12 @@ def table(results: Sequence[dict[str, Any]]) -> str:
     parts = []
     for key in sorted({_kind(r) for r in results}):
         group = [r for r in results if _kind(r) == key]
-        dataset, labelled, unlabelled, steps, settings = key
+        dataset, labelled, unlabelled, steps, views, settings = key
         seeds = ", ".join(str(seed) for seed in sorted({r["seed"] for r in group}))
         changed = f"; {', '.join(settings)}" if settings else ""
+        seen = "one view" if len(views) == 1 else f"{len(views)} views"
         title = f"**{dataset}, {labelled} labelled, {unlabelled} unlabelled**"
-        parts.append(f"\n{title} (seeds {seeds}; {steps[0]} steps, then {steps[1]} a round{changed})\n")
+        parts.append(f"\n{title} (seeds {seeds}; {seen}; {steps[0]} steps, then {steps[1]} a round{changed})\n")
         parts.append("| on the validation cases | Dice | HD95 mm |\n|---|---|---|")
         for title, name in _ROWS:
             found = [r[name] for r in group if name in r]
@@ -226,9 +227,10 @@ def table(results: Sequence[dict[str, Any]]) -> str:
     return "\n".join(parts)
 
 
-def _kind(result: dict[str, Any]) -> tuple[str, int, int, tuple[int, ...], tuple[str, ...]]:
-    """What must agree for results to stand in one table."""
-    return result["dataset"], result["labelled"], result["unlabelled"], tuple(result["steps"]), tuple(result["settings"])
+def _kind(result: dict[str, Any]) -> tuple[str, int, int, tuple[int, ...], tuple[int, ...], tuple[str, ...]]:
+    """What must agree for results to stand in one table. Results without "views" are of a time when there was one."""
+    views = tuple(result.get("views", (0,)))
+    return result["dataset"], result["labelled"], result["unlabelled"], tuple(result["steps"]), views, tuple(result["settings"])
 
 
 def _spread(values: Sequence[float | None], digits: int = 3) -> str:

@@ -33,6 +33,7 @@ from SAM2IterativeLib.foundation.propagation import (
 )
 from SAM2IterativeLib.foundation.sam2_model import SAM2Base, build_compact, build_official, encode_images, object_score_bias
 from SAM2IterativeLib.guidance.prompts import Prompt, reviewed_prompt
+from SAM2IterativeLib.metrics import class_dice
 from SAM2IterativeLib.phantom import phantom_case
 from SAM2IterativeLib.presets import preset_path
 from SAM2IterativeLib.settings import MemorySettings
@@ -376,15 +377,17 @@ def shipped_support(seed: int) -> tuple[Propagator, VolumeFeatures, np.ndarray]:
     return Propagator(foundation.model, CPU, GROUPED), encoded(foundation, volume.array, Window.around(labels > 0)), labels
 
 
-def test_the_shipped_weights_find_an_organ_through_support_alone() -> None:
-    walker, labelled, truth = shipped_support(1)
-    entries = walker.support_entries("labelled", labelled, truth, 2)
-    _, query, labels = shipped_support(2)
-    guidance = Guidance(2, {}, positions=axial_positions(labels > 0), classes=classes_per_slice(labels))
-    found = walker.propagate(query, guidance, entries).probabilities().argmax(0)
-    assert int((found == 1).sum()) > 0
-    organ, chance = (labels == 1), float((labels == 1).mean())
-    assert float(organ[found == 1].mean()) > 2 * chance
+def test_the_shipped_weights_find_organs_through_support_alone() -> None:
+    scores = []
+    for one in (1, 3, 5):  # pairs of cases, since a single organ of a single pair may be missed
+        walker, labelled, truth = shipped_support(one)
+        _, query, labels = shipped_support(one + 1)
+        entries = walker.support_entries("labelled", labelled, truth, 2)
+        guidance = Guidance(2, {}, positions=axial_positions(labels > 0), classes=classes_per_slice(labels))
+        found = walker.propagate(query, guidance, entries).probabilities().argmax(0)
+        scores.append(class_dice(found, labels, 2))
+    assert np.mean(scores) > 0.4
+    assert (np.mean(scores, axis=0) > 0.2).all(), "every organ is found"
 
 
 def test_support_entries_show_a_class_evenly_and_where_it_ends() -> None:
