@@ -3,13 +3,14 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-export OMP_WAIT_POLICY = passive
 
 .PHONY: demo test lint setup format clean
 
 demo: setup
 	$(BIN)/sam2-iterative demo --folder demo
 
+# Tests start processes beside each other: threads that wait must not spin. Alone, as in the demo, spinning is a quarter faster.
+test: export OMP_WAIT_POLICY = passive
 test: setup system-libraries
 	$(BIN)/python -m pytest
 
