@@ -34,7 +34,7 @@ class Predictor:
 
         Args:
             plan: under which the weights were trained.
-            weights: of one network, or of several whose probabilities are averaged (the snapshots of h_0, method (b)).
+            weights: of one network, or of several whose probabilities are averaged.
             device: where to compute.
 
         Raises:

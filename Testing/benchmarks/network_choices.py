@@ -1,4 +1,4 @@
-"""What a decision of the plan is worth to the network alone: trained on few labels, judged on cases that the tables of the loop do not use.
+"""What a decision of the plan is worth to the network alone: trained on few labels, judged on cases that are not for validation.
 
     python Testing/benchmarks/network_choices.py hippocampus --labelled 3 --steps 800 --seed 0 --plan views=[0]
 
