@@ -17,17 +17,18 @@ from torch import Tensor
 from torch.nn import functional
 
 from .plan import AugmentationPlan, Plan
-from .sampling import Batch
+from .sampling import Batch, Cutout, Cutouts
 
 _ELASTIC_NODES = 6  # control points per axis of an elastic deformation
+_OVERSHOOT = 1.3  # bicubic interpolation exceeds its control points by no more
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What was drawn for one batch of B images with d = 2 or 3 spatial axes.
+    """What was drawn for one batch of B images; axes are (k, j, i), in 2-D k counts the slice and its neighbours.
 
-    ``matrix`` (B, d, d) maps an offset from the patch's centre, in voxels, to an offset in the source, in voxels;
-    ``shift`` (B, d) voxels; ``elastic`` (B, d, nodes…) voxels; the rest (B,): ``noise``, ``blur`` standard deviations (0: none),
+    ``matrix`` (B, 3, 3) maps an offset from the image's middle, in voxels, to an offset in the case, in voxels;
+    ``shift`` (B, 3) voxels; ``elastic`` (B, 3, nodes…) voxels; the rest (B,): ``noise``, ``blur`` standard deviations (0: none),
     ``gain``, ``contrast``, ``gamma``, ``inverted_gamma``, ``coarse`` factors and exponents (1: none); ``noise_seed`` (1,).
     """
 
@@ -62,33 +63,33 @@ def sample_augmentation(random: np.random.Generator, plan: Plan, count: int) -> 
     )
 
 
-def augment(batch: Batch, drawn: Augmentation, patch: tuple[int, ...]) -> Batch:
-    """Vary a batch and crop it to the patch. Pure: the same batch and draw give the same result.
+def augment(cutouts: Cutouts, drawn: Augmentation, plan: Plan) -> Batch:
+    """Resample every cutout to one training image and vary its intensities. Pure: the same cutouts and draw give the same result.
 
     Args:
-        batch: images cut with a margin; (B, channels, *region).
+        cutouts: cut as far as ``reach`` says.
         drawn: from ``sample_augmentation``.
-        patch: (j, i) or (k, j, i), each at most the region's.
+        plan: size of the images.
 
     Returns:
-        Images, labels and weights of spatial size ``patch``; weight 0 where the resampling left the source.
+        Images, labels and weights of the plan's patch, in 2-D with the neighbouring slices as channels; weight 0 outside the case.
     """
-    device = batch.image.device
+    device = cutouts.parts[0].image.device
     drawn = Augmentation(**{f.name: getattr(drawn, f.name).to(device) for f in fields(drawn)})
-    grid = _sampling_grid(drawn, patch, tuple(batch.image.shape[2:]))
-    image = functional.grid_sample(batch.image, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
-    exact = torch.stack([batch.labels.float(), batch.weights], dim=1)
-    labels, weights = functional.grid_sample(exact, grid, mode="nearest", padding_mode="zeros", align_corners=False).unbind(1)
-    return Batch(vary_intensities(image, drawn), labels.long(), weights, batch.labelled)
+    resampled = [_resampled(part, where) for part, where in zip(cutouts.parts, _offsets(drawn, plan.block), strict=True)]
+    image, labels, weights = (torch.stack(column) for column in zip(*resampled, strict=True))
+    if plan.dimensions == 2:  # (B, channels, neighbours, j, i) → (B, channels * neighbours, j, i)
+        image, labels, weights = image.flatten(1, 2), labels[:, plan.neighbours], weights[:, plan.neighbours]
+    return Batch(vary_intensities(image, drawn), labels.long(), weights, cutouts.labelled)
 
 
-def crop(batch: Batch, patch: tuple[int, ...]) -> Batch:
-    """The middle of a batch, unvaried."""
-    image, labels, weights = batch.image, batch.labels, batch.weights
-    for axis, size in zip(range(-len(patch), 0), patch, strict=True):
-        first = (image.shape[axis] - size) // 2
-        image, labels, weights = (t.narrow(axis, first, size) for t in (image, labels, weights))
-    return Batch(image, labels, weights, batch.labelled)
+def reach(drawn: Augmentation, plan: Plan) -> NDArray[np.float64]:
+    """How far from its middle every image is resampled: (B, 2, 3), least and largest offsets (k, j, i) in voxels."""
+    half = torch.tensor([(n - 1) / 2 for n in plan.block])
+    corners = torch.cartesian_prod(*[torch.tensor([-1.0, 1.0])] * 3) * half
+    ends = torch.einsum("bxy,ny->bnx", drawn.matrix, corners) + drawn.shift.unsqueeze(1)
+    bent = _OVERSHOOT * drawn.elastic.abs().flatten(2).amax(2)
+    return torch.stack([ends.amin(1) - bent, ends.amax(1) + bent], dim=1).double().numpy()
 
 
 def vary_intensities(image: Tensor, drawn: Augmentation) -> Tensor:
@@ -104,30 +105,30 @@ def vary_intensities(image: Tensor, drawn: Augmentation) -> Tensor:
 
 
 def _sample_matrices(random: np.random.Generator, plan: Plan, count: int) -> Tensor:
-    """Mirror · rotation · size, in millimetres, between two changes from and to voxels."""
+    """Mirror · rotation · size, in millimetres, between two changes from and to voxels. Slices that are kept stay slices."""
     a = plan.augmentation
-    d = plan.dimensions
-    spacing = np.array(plan.spacing[3 - d :])
-    axes = [axis - (3 - d) for axis in a.mirror_axes if axis >= 3 - d]
-    matrices = np.empty((count, d, d))
+    spacing = np.array(plan.spacing)
+    axes = [axis for axis in a.mirror_axes if axis >= 3 - plan.dimensions]
+    matrices = np.empty((count, 3, 3))
     for n in range(count):
-        mirror = np.ones(d)
+        mirror = np.ones(3)
         mirror[axes] = random.choice([-1.0, 1.0], size=len(axes))
-        turn = _rotation(random, a, d) if random.random() < a.rotation_chance else np.eye(d)
-        size = math.exp(random.uniform(*np.log(a.scale))) if random.random() < a.scale_chance else 1.0
+        turn = _rotation(random, a) if random.random() < a.rotation_chance else np.eye(3)
+        size = np.ones(3)
+        if random.random() < a.scale_chance:
+            size[int(plan.keeps_slices) :] = math.exp(random.uniform(*np.log(a.scale)))
         matrices[n] = (turn * mirror / size) * spacing / spacing[:, None]
     return torch.from_numpy(matrices).float()
 
 
-def _rotation(random: np.random.Generator, a: AugmentationPlan, d: int) -> NDArray[np.float64]:
-    """A rotation matrix: within the slice, and in 3-D tilted about the two in-plane axes as well."""
-    whole = np.eye(d)
-    whole[-2:, -2:] = _turn(random, a.rotation)
-    if d == 3:
-        for pair in ((0, 1), (0, 2)):
-            one = np.eye(3)
-            one[np.ix_(pair, pair)] = _turn(random, a.tilt)
-            whole = whole @ one
+def _rotation(random: np.random.Generator, a: AugmentationPlan) -> NDArray[np.float64]:
+    """A rotation matrix: within the slice, and tilted about the two in-plane axes."""
+    whole = np.eye(3)
+    whole[1:, 1:] = _turn(random, a.rotation)
+    for pair in ((0, 1), (0, 2)):
+        one = np.eye(3)
+        one[np.ix_(pair, pair)] = _turn(random, a.tilt)
+        whole = whole @ one
     return whole
 
 
@@ -138,20 +139,19 @@ def _turn(random: np.random.Generator, limit: float) -> NDArray[np.float64]:
 
 def _sample_shift(random: np.random.Generator, plan: Plan, count: int) -> Tensor:
     a = plan.augmentation
-    reach = a.shift * np.array(plan.patch[3 - plan.dimensions :])
+    farthest = a.shift * np.where(np.array(plan.patch) > 1, plan.patch, 0)
     chosen = random.random((count, 1)) < a.shift_chance
-    return torch.from_numpy(chosen * random.uniform(-reach, reach, size=(count, plan.dimensions))).float()
+    return torch.from_numpy(chosen * random.uniform(-farthest, farthest, size=(count, 3))).float()
 
 
 def _sample_elastic(random: np.random.Generator, plan: Plan, count: int) -> Tensor:
-    """Displacements at control points, in voxels; those at the rim as well, since the patch has a margin."""
+    """Displacements at control points, in voxels, those at the rim included; none across an axis of one voxel."""
     a = plan.augmentation
-    d = plan.dimensions
-    patch = np.array(plan.patch[3 - d :])
+    patch = np.array(plan.patch)
     nodes = tuple(_ELASTIC_NODES if size > 1 else 1 for size in patch)
-    chosen = random.random((count, *[1] * (d + 1))) < a.elastic_chance
-    size = random.uniform(0, a.elastic, size=(count, *[1] * (d + 1)))
-    raw = random.normal(size=(count, d, *nodes)) * patch.reshape(1, d, *[1] * d)
+    chosen = random.random((count, 1, 1, 1, 1)) < a.elastic_chance
+    size = random.uniform(0, a.elastic, size=(count, 1, 1, 1, 1))
+    raw = random.normal(size=(count, 3, *nodes)) * np.where(patch > 1, patch, 0).reshape(1, 3, 1, 1, 1)
     return torch.from_numpy(chosen * size * raw).float()
 
 
@@ -161,18 +161,27 @@ def _drawn(random: np.random.Generator, count: int, chance: float, limits: tuple
     return torch.from_numpy(np.where(random.random(count) < chance, values, nothing)).float()
 
 
-def _sampling_grid(drawn: Augmentation, patch: tuple[int, ...], source: tuple[int, ...]) -> Tensor:
-    """Where in the source every voxel of the patch comes from, (B, *patch, d) in grid_sample's scale, last axis first."""
-    device = drawn.matrix.device
-    axes = [torch.arange(n, device=device) - (n - 1) / 2 for n in patch]
-    offsets = torch.stack(torch.meshgrid(*axes, indexing="ij"))  # (d, *patch)
-    d = len(patch)
-    where = torch.einsum("bxy,y...->bx...", drawn.matrix, offsets) + drawn.shift.view(-1, d, *[1] * d)
-    if bool(drawn.elastic.any()):
-        mode = "bicubic" if d == 2 else "trilinear"
-        where = where + functional.interpolate(drawn.elastic, size=patch, mode=mode, align_corners=True)
-    half = torch.tensor(source, device=device).view(1, d, *[1] * d) / 2
-    return (where / half).flip(1).movedim(1, -1)
+def _offsets(drawn: Augmentation, block: tuple[int, int, int]) -> Tensor:
+    """How far from the image's middle every voxel of the block comes from, (B, 3, *block) in voxels."""
+    axes = [torch.arange(n, device=drawn.matrix.device) - (n - 1) / 2 for n in block]
+    where = torch.einsum("bxy,y...->bx...", drawn.matrix, torch.stack(torch.meshgrid(*axes, indexing="ij")))
+    where = where + drawn.shift.view(-1, 3, 1, 1, 1)
+    if not bool(drawn.elastic.any()):
+        return where
+    if drawn.elastic.shape[2] > 1:
+        return where + functional.interpolate(drawn.elastic, size=block, mode="trilinear", align_corners=True)
+    return where + functional.interpolate(drawn.elastic[:, :, 0], size=block[1:], mode="bicubic", align_corners=True).unsqueeze(2)
+
+
+def _resampled(cutout: Cutout, offsets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Image (linear), labels and weights (nearest) of a cutout at offsets (3, *block) from its centre."""
+    size = torch.tensor(cutout.labels.shape, device=offsets.device).view(3, 1, 1, 1)
+    where = offsets + torch.tensor(cutout.centre, device=offsets.device).view(3, 1, 1, 1)
+    grid = ((2 * where + 1) / size - 1).flip(0).movedim(0, -1).unsqueeze(0)
+    image = functional.grid_sample(cutout.image.unsqueeze(0), grid, mode="bilinear", padding_mode="border", align_corners=False)[0]
+    exact = torch.stack([cutout.labels.float(), cutout.weights]).unsqueeze(0)
+    labels, weights = functional.grid_sample(exact, grid, mode="nearest", padding_mode="zeros", align_corners=False)[0]
+    return image, labels, weights
 
 
 def _noise_like(image: Tensor, drawn: Augmentation) -> Tensor:

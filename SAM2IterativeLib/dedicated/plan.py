@@ -56,7 +56,7 @@ class AugmentationPlan:
     mirror_axes: tuple[int, ...] = decided((), note="axes that may be mirrored: 0 slices, 1 rows, 2 columns; wrong for left and right")
     rotation_chance: float = decided(0.3, 0, 1, note="chance of a rotation")
     rotation: float = decided(30.0, 0, 180, note="largest rotation within the slice, degrees")
-    tilt: float = decided(30.0, 0, 180, note="largest rotation out of the slice, degrees; 3-D only")
+    tilt: float = decided(0.0, 0, 180, note="largest rotation out of the slice, degrees; for 3-D, or 2-D with several views")
     scale_chance: float = decided(0.3, 0, 1, note="chance of a change of size")
     scale: tuple[float, float] = decided((0.7, 1.4), note="smallest and largest size, as a factor")
     shift_chance: float = decided(0.3, 0, 1, note="chance of a translation")
@@ -140,6 +140,8 @@ class Plan:
 
         if not self.views or len(set(self.views)) < len(self.views) or not set(self.views) <= {0, 1, 2}:
             raise SettingsError(f"views {list(self.views)} must be some of 0, 1 and 2, each once.", where="plan.toml")
+        if self.keeps_slices and self.augmentation.tilt:
+            raise SettingsError("slices that are kept as they lie (unet2d with views [0]) need augmentation.tilt = 0.", where="plan.toml")
         if self.views != (0,) and (self.dimensions == 3 or self.augmentation.mirror_axes):
             raise SettingsError("views other than [0] are for a unet2d without mirror_axes.", where="plan.toml")
 
@@ -160,6 +162,11 @@ class Plan:
         for stride in self.strides:
             k, j, i = k * stride[0], j * stride[1], i * stride[2]
         return k, j, i
+
+    @property
+    def block(self) -> tuple[int, int, int]:
+        """Voxels (k, j, i) that one training image shows: the patch, in 2-D with the neighbouring slices."""
+        return (2 * self.neighbours + 1, *self.patch[1:]) if self.dimensions == 2 else self.patch
 
     @property
     def input_channels(self) -> int:

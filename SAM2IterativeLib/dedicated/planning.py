@@ -26,6 +26,7 @@ _NEARLY_CUBIC = 2.0  # slices this many times as far apart as pixels can still b
 _SIDE_VIEW = 16  # voxels along the slices' axis below which a side view shows too little
 _SINGLE_SHARE = 0.98  # share of the largest piece from which a class counts as one piece: annotations have specks
 _MASKED_SHARE = 0.25  # share of zeros from which an image counts as masked to an organ
+_TILT = 30.0  # degrees
 _HALVES = ("left", "right")
 
 
@@ -111,7 +112,7 @@ def make_plan(
         snapshots=settings.snapshots,
         single_component=_single(fingerprints, classes),
         normalisation=_normalisation(fingerprints),
-        augmentation=_augmentation(network, spacing, patch, colour, label_names),
+        augmentation=_augmentation(network, views, spacing, patch, colour, label_names),
     )
 
 
@@ -252,9 +253,12 @@ def _single(fingerprints: Sequence[Fingerprint], classes: int) -> tuple[int, ...
 
 
 def _augmentation(
-    network: Network, spacing: NDArray[np.float64], patch: Triple, colour: bool, label_names: Sequence[str]
+    network: Network, views: tuple[int, ...], spacing: NDArray[np.float64], patch: Triple, colour: bool, label_names: Sequence[str]
 ) -> AugmentationPlan:
-    """nnU-Net's strengths; no tilt for blocks of thick slices; mirroring only for pictures, and not if labels name body sides.
+    """nnU-Net's strengths; no tilt where slices or blocks are thick; mirroring only for pictures, and not if labels name body sides.
+
+    Tilting the slices of a 2-D network that sees three views, measured on 40 hippocampi (100 to 139; 3 labelled, 800 steps, one seed): Dice
+    0.849, without it 0.843.
 
     A volume lies in the patient, and with few labels that is worth more than mirror images: on validation cases (one seed)
     mirroring took Dice from 0.814 to 0.743 on the left atrium (4 labelled) and from 0.829 to 0.796 on the hippocampus (3).
@@ -262,4 +266,5 @@ def _augmentation(
     sided = any(half in name.lower() for name in label_names for half in _HALVES)
     axes = () if not colour else (1,) if sided else (1, 2)
     flat = spacing[0] > _ANISOTROPIC * spacing[1:].max() or patch[0] * _ANISOTROPIC < min(patch[1:])
-    return AugmentationPlan(mirror_axes=axes, tilt=0.0 if network == "unet2d" or flat else AugmentationPlan().tilt)
+    still = len(views) == 1 if network == "unet2d" else flat
+    return AugmentationPlan(mirror_axes=axes, tilt=0.0 if still else _TILT)

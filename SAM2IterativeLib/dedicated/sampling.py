@@ -1,4 +1,4 @@
-"""Which slices or blocks of which cases make a training batch: first drawn, then cut out.
+"""Which slices or blocks of which cases make a training batch: first drawn, then cut out, as far as their variation reaches.
 
 All chance lies in ``sample_spots``; ``cut`` is a pure function of what was drawn, so that every batch can be made again.
 """
@@ -20,7 +20,7 @@ from .plan import Plan
 
 Value = TypeVar("Value", bound=np.generic)
 
-_MARGIN = 0.15  # cut out so much more on each side that a rotated or shifted patch still shows image
+_ROUNDING = 1e-3  # voxels: what is an edge but for rounding needs no further row
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,33 @@ class Batch:
         return Batch(self.image.to(device), self.labels.to(device), self.weights.to(device), self.labelled)
 
 
+@dataclass(frozen=True)
+class Cutout:
+    """The part of a case that one training image is resampled from, with the view's axis as k.
+
+    ``image`` (channels, k, j, i) float32; ``labels`` (k, j, i) uint8 class indices; ``weights`` (k, j, i) float32, 0 outside the case;
+    ``centre`` where the middle of the training image lies, in the cutout's voxels.
+    """
+
+    image: Tensor
+    labels: Tensor
+    weights: Tensor
+    centre: tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class Cutouts:
+    """The cutouts of one batch, those of labelled cases first; ``labelled`` how many these are."""
+
+    parts: tuple[Cutout, ...]
+    labelled: int
+
+    def to(self, device: torch.device) -> Cutouts:
+        """The same on another device."""
+        moved = (Cutout(p.image.to(device), p.labels.to(device), p.weights.to(device), p.centre) for p in self.parts)
+        return Cutouts(tuple(moved), self.labelled)
+
+
 class Sampler:
     """Draws training images from cases: half of each batch labelled where pseudo-labels exist, structures more often than chance."""
 
@@ -71,7 +98,6 @@ class Sampler:
         if not self._labelled:
             raise DataError("no case is labelled.", cure="Label at least one case, then train.")
         self._slices = [{view: _slices_by_class(_across(case.labels, view)) for view in plan.views} for case in cases]
-        self.region = _region(plan)
 
     @property
     def labelled_per_batch(self) -> int:
@@ -86,15 +112,16 @@ class Sampler:
         groups = [self._labelled] * count + [self._pseudo] * (self._plan.batch - count)
         return tuple(self._sample_spot(int(random.choice(group)), random) for group in groups)
 
-    def cut(self, spots: Sequence[Spot]) -> Batch:
-        """Cut the drawn images out, each with a margin for rotation; zeros with weight 0 where the case ends."""
-        parts = [self._cut_one(spot) for spot in spots]
-        image, labels, weights = (torch.from_numpy(np.stack(column)) for column in zip(*parts, strict=True))
-        labelled = sum(self._cases[spot.case].labelled for spot in spots)
-        if self._plan.dimensions == 2:  # (B, channels, neighbours, j, i) → (B, channels * neighbours, j, i)
-            middle = self._plan.neighbours
-            image, labels, weights = image.flatten(1, 2), labels[:, middle], weights[:, middle]
-        return Batch(image, labels.long(), weights, labelled)
+    def cut(self, spots: Sequence[Spot], reach: NDArray[np.float64]) -> Cutouts:
+        """Cut the drawn images out; zeros with weight 0 where the case ends, but a slice beyond its ends repeats the last one.
+
+        Args:
+            spots: where.
+            reach: (spots, 2, 3), the least and the largest offset (k, j, i) from the middle of each training image that it is resampled
+                from, in voxels (``augmentation.reach``).
+        """
+        parts = [self._cut_one(spot, low, high) for spot, (low, high) in zip(spots, reach, strict=True)]
+        return Cutouts(tuple(parts), sum(self._cases[spot.case].labelled for spot in spots))
 
     def _sample_spot(self, index: int, random: np.random.Generator) -> Spot:
         views = self._plan.views
@@ -112,23 +139,20 @@ class Sampler:
         k, j, i = (_start(*numbers) for numbers in zip(centre, size, self._plan.patch, strict=True))
         return Spot(index, (k, j, i), view)
 
-    def _cut_one(self, spot: Spot) -> tuple[NDArray[np.float32], NDArray[np.uint8], NDArray[np.float32]]:
+    def _cut_one(self, spot: Spot, low: NDArray[np.float64], high: NDArray[np.float64]) -> Cutout:
         case = self._cases[spot.case]
-        first = [s - (r - p) // 2 for s, r, p in zip(spot.start, self.region, self._plan.patch, strict=True)]
-        image = _cut_out(_across(case.image, spot.view), first, self.region, repeat_slices=self._plan.dimensions == 2)
-        labels, weights = _across(case.labels, spot.view), _across(case.weights, spot.view)
-        return image, _cut_out(labels, first, self.region), _cut_out(weights, first, self.region)
+        centre = np.array(spot.start) + (np.array(self._plan.patch) - 1) / 2
+        first = np.floor(centre + low + _ROUNDING).astype(int)
+        region = (np.ceil(centre + high - _ROUNDING).astype(int) - first + 1).tolist()
+        image = _cut_out(_across(case.image, spot.view), first.tolist(), region, repeat_slices=self._plan.dimensions == 2)
+        labels, weights = (_cut_out(_across(a, spot.view), first.tolist(), region) for a in (case.labels, case.weights))
+        k, j, i = centre - first
+        return Cutout(torch.from_numpy(image), torch.from_numpy(labels), torch.from_numpy(weights), (float(k), float(j), float(i)))
 
 
 def _across(array: NDArray[Value], view: int) -> NDArray[Value]:
     """(…, k, j, i) with axis ``view`` of the three moved in front of the other two; a view, nothing is copied."""
     return np.moveaxis(array, view - 3, -3)
-
-
-def _region(plan: Plan) -> tuple[int, int, int]:
-    """What is cut out: the patch and a margin; in 2-D the slice and its neighbours."""
-    k, j, i = (size + 2 * round(size * _MARGIN) if size > 1 else size for size in plan.patch)
-    return (2 * plan.neighbours + 1, j, i) if plan.dimensions == 2 else (k, j, i)
 
 
 def _start(centre: int, size: int, patch: int) -> int:

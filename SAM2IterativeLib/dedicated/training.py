@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from ..device import Device, repeatable, with_smaller_batches
 from ..errors import SettingsError, Stopped, WeightsError
-from .augmentation import augment, sample_augmentation
+from .augmentation import augment, reach, sample_augmentation
 from .cases import TrainingCase
 from .losses import segmentation_loss
 from .networks import Weights, build_network, load_weights_into, memory_format, weights_of
@@ -184,8 +184,8 @@ class _Training:
         random = np.random.default_rng((self.task.seed, self.step))
         spots = self.sampler.sample_spots(random)
         drawn = sample_augmentation(random, self.task.plan, len(spots))
-        batch = self.sampler.cut(spots).to(self.device.torch)
-        batch = augment(batch, drawn, self.task.plan.patch[3 - self.task.plan.dimensions :])
+        cutouts = self.sampler.cut(spots, reach(drawn, self.task.plan)).to(self.device.torch)
+        batch = augment(cutouts, drawn, self.task.plan)
         loss, self.together = with_smaller_batches(lambda size: self.gradients(batch, size), self.together)
         if not math.isfinite(loss):
             self.recover()

@@ -38,7 +38,7 @@ class CompactArchitecture:
         SettingsError: sizes of which no model can be built.
     """
 
-    image_size: int = 128
+    image_size: int = 192
     """Side of the square input in pixels; features have stride 16, mask logits stride 4."""
     embed_dim: int = 32
     stages: tuple[int, ...] = (1, 2, 4, 2)

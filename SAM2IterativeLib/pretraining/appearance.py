@@ -5,6 +5,7 @@ As in ``anatomy``, ``sample_appearance`` holds the randomness of what belongs to
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -14,6 +15,8 @@ from .anatomy import STRUCTURES, uniform
 
 _BACKGROUND, _BODY = 0, STRUCTURES
 _TISSUES = STRUCTURES + 1
+REFERENCE_SIDE = 128
+"""Pixels per row in which blur and coarseness are told; a volume painted with more of them looks the same, only finer."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +27,8 @@ class Appearance:
         means: (B, tissues, 3) mean intensity per tissue and channel; grey volumes have equal channels.
         textures: (B, tissues) amplitude of each tissue's own texture.
         clutter: (B,) amplitude of structures that have no label.
-        bias: (B,) amplitude of the slow intensity change; noise: (B,); blur: (B,) pixels; coarse: (B,) pixel size factor.
+        bias: (B,) amplitude of the slow intensity change; noise: (B,); blur: (B,) and coarse: (B,) the size of the
+            scanner's own pixels, both in 1/``REFERENCE_SIDE`` of the field of view.
         gamma: (B,).
     """
 
@@ -42,8 +46,8 @@ class Appearance:
         return Appearance(*(getattr(self, name).repeat_interleave(times, 0) for name in self.__dataclass_fields__))
 
 
-def sample_appearance(generator: torch.Generator, count: int, colour_share: float = 0.08) -> Appearance:
-    """Draw the look of ``count`` volumes on the generator's device; intensities are about 0..1."""
+def sample_appearance(generator: torch.Generator, count: int, colour_share: float = 0.08, finest: float = 1.0) -> Appearance:
+    """Draw the look of ``count`` volumes on the generator's device; intensities are about 0..1; ``finest`` is the least ``coarse``."""
     b = count
     means = uniform(generator, 0.05, 0.95, b, _TISSUES, 1)
     body = means[:, _BODY : _BODY + 1]
@@ -59,7 +63,7 @@ def sample_appearance(generator: torch.Generator, count: int, colour_share: floa
         bias=uniform(generator, 0.0, 0.3, b),
         noise=uniform(generator, 0.0, 0.1, b),
         blur=uniform(generator, 0.3, 1.5, b),
-        coarse=uniform(generator, 1.0, 3.0, b),
+        coarse=uniform(generator, finest, 3.0, b),
         gamma=torch.exp(uniform(generator, -0.4, 0.4, b)),
     )
 
@@ -79,7 +83,7 @@ def paint(labels: torch.Tensor, look: Appearance, generator: torch.Generator) ->
     flat = tissue.flatten(1)
     clean = look.means[rows, flat].view(b, t, h, w, 3).permute(0, 1, 4, 2, 3)
     clean = clean + _texture(tissue, look, generator)[:, :, None]
-    image = _blurred(clean.flatten(0, 1), look.blur.repeat_interleave(t)).view_as(clean)
+    image = _blurred(clean.flatten(0, 1), look.blur.repeat_interleave(t) * h / REFERENCE_SIDE).view_as(clean)
     image = image * (1 + look.bias[:, None, None, None, None] * _smooth(generator, b, 1, t, h, w, 3)[:, 0, :, None])
     image = _coarse(image, look, generator)
     image = (image.clamp(min=0) + 1e-3).pow(look.gamma[:, None, None, None, None])
@@ -106,13 +110,14 @@ def _texture(tissue: torch.Tensor, look: Appearance, generator: torch.Generator)
 
 def _blurred(images: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
     """Gaussian blur per image: images (n, c, h, w), sigma (n,) pixels."""
-    offsets = torch.arange(-4, 5, device=images.device, dtype=images.dtype)
+    radius = 4 * max(1, math.ceil(images.shape[-1] / REFERENCE_SIDE))
+    offsets = torch.arange(-radius, radius + 1, device=images.device, dtype=images.dtype)
     kernel = torch.exp(-0.5 * (offsets[None] / sigma[:, None]) ** 2)
     kernel = kernel / kernel.sum(-1, keepdim=True)
     n = len(images)
     x = images.transpose(0, 1)
-    x = F.conv2d(x, kernel[:, None, None, :], padding=(0, 4), groups=n)
-    x = F.conv2d(x, kernel[:, None, :, None], padding=(4, 0), groups=n)
+    x = F.conv2d(x, kernel[:, None, None, :], padding=(0, radius), groups=n)
+    x = F.conv2d(x, kernel[:, None, :, None], padding=(radius, 0), groups=n)
     return x.transpose(0, 1)
 
 
@@ -121,7 +126,7 @@ def _coarse(image: torch.Tensor, look: Appearance, generator: torch.Generator) -
     b, t, _, h, w = image.shape
     result = []
     for i in range(b):
-        size = max(24, round(h / float(look.coarse[i])))
+        size = min(h, max(24, round(REFERENCE_SIDE / float(look.coarse[i]))))
         small = F.interpolate(image[i], size=(size, size), mode="bilinear", align_corners=False, antialias=True)
         noise = torch.randn(t, 1, size, size, generator=generator, device=generator.device)
         result.append(F.interpolate(small + float(look.noise[i]) * noise, size=(h, w), mode="bilinear", align_corners=False))

@@ -10,11 +10,12 @@ import torch.nn.functional as F
 
 from ..foundation.tracking import Points
 from .anatomy import label_volumes, sample_anatomy, uniform, vary
-from .appearance import paint, sample_appearance
+from .appearance import REFERENCE_SIDE, paint, sample_appearance
 
-SIDE = 128
-MINIMUM_AREA = 40
-"""Pixels of an object on its prompted slice."""
+MINIMUM_AREA = 40 / 128**2
+"""Share of the slice that an object covers on its prompted slice."""
+GUIDED_SHARE = 0.2
+"""Share of the later clips whose slices come with a network's logits, as in the rounds."""
 SLICE_DISTANCES = (0.015, 0.2)
 """Range of the distance between slices in half fields of view, wide enough that many objects end within a clip."""
 
@@ -63,7 +64,7 @@ class Clip:
 def sample_exercise(generator: torch.Generator, progress: float) -> Exercise:
     """The curriculum: ``progress`` in [0, 1] moves from dense to sparse prompts and from slices to long clips."""
     r = float(uniform(generator, 0, 1, 1))
-    single_share = 0.9 if progress < 0.05 else max(0.35, 0.6 - 0.5 * progress)
+    single_share = 0.9 if progress < 0.05 else 0.55
     dense_share = max(0.15, 0.9 - 4 * progress)
     prompt = _prompt(float(uniform(generator, 0, 1, 1)), dense_share)
     if r < single_share:
@@ -73,12 +74,14 @@ def sample_exercise(generator: torch.Generator, progress: float) -> Exercise:
     shortest = 2 if progress < 0.5 else 4
     length = int(torch.randint(shortest, longest + 1, (1,), generator=generator, device=generator.device))
     u = float(uniform(generator, 0, 1, 1))
+    guided = progress > 0.3 and float(uniform(generator, 0, 1, 1)) < GUIDED_SHARE
     volumes = max(3, 24 // length)
     if progress > 0.1 and u < 0.35:
         support = 1 + int(u < 0.2)
         own = "none" if u < 0.25 else prompt
-        return Exercise(volumes=max(3, 24 // (length + support)), objects=3, length=length, prompt=own, support=support)
-    return Exercise(volumes=volumes, objects=3, length=length, prompt="mask" if u < 0.62 else prompt, last_prompt=u > 0.85 and length > 2)
+        return Exercise(max(3, 24 // (length + support)), objects=3, length=length, prompt=own, support=support, guided=guided)
+    own = "mask" if u < 0.62 else prompt
+    return Exercise(volumes, objects=3, length=length, prompt=own, last_prompt=u > 0.85 and length > 2, guided=guided)
 
 
 def _prompt(r: float, dense_share: float) -> str:
@@ -86,21 +89,21 @@ def _prompt(r: float, dense_share: float) -> str:
     if r < dense_share:
         return "dense"
     place = (r - dense_share) / (1 - dense_share)
-    return "box" if place < 0.4 else "points" if place < 0.6 else "click" if place < 0.75 else "mask"
+    return "box" if place < 0.5 else "points" if place < 0.65 else "click" if place < 0.75 else "mask"
 
 
-def make_clip(exercise: Exercise, generator: torch.Generator) -> Clip:
-    """Generate the volumes of an exercise and choose objects that are visible on the first slice."""
+def make_clip(exercise: Exercise, generator: torch.Generator, side: int) -> Clip:
+    """Generate the volumes of an exercise, ``side`` pixels wide, and choose objects that are visible on the first slice."""
     v, length, support = exercise.volumes, exercise.length, exercise.support
     anatomy = sample_anatomy(generator, v)
-    look = sample_appearance(generator, v)
+    look = sample_appearance(generator, v, finest=min(1.0, REFERENCE_SIDE / side))
     distance = torch.exp(uniform(generator, math.log(SLICE_DISTANCES[0]), math.log(SLICE_DISTANCES[1]), v, 1))
     first = uniform(generator, -0.5, 0.5, v, 1)
     direction = torch.where(torch.rand(v, 1, generator=generator, device=generator.device) < 0.5, 1.0, -1.0)
     positions = first + direction * distance * torch.arange(length, device=generator.device)
     motion = 0.02 * torch.randn(v, length, 2, generator=generator, device=generator.device)
     motion = motion * (torch.rand(v, 1, 1, generator=generator, device=generator.device) < 0.4)
-    labels = label_volumes(anatomy, positions, motion, SIDE)
+    labels = label_volumes(anatomy, positions, motion, side)
     images = paint(labels, look, generator)
     chosen = choose_objects(labels, exercise.objects, generator)
     support_images = images[:, :0]
@@ -108,7 +111,7 @@ def make_clip(exercise: Exercise, generator: torch.Generator) -> Clip:
     if support:
         relative = vary(anatomy, generator)
         where = first + distance * length * uniform(generator, -0.3, 1.0, v, support) * direction
-        relatives = label_volumes(relative, where, torch.zeros(v, support, 2, device=where.device), SIDE)
+        relatives = label_volumes(relative, where, torch.zeros(v, support, 2, device=where.device), side)
         support_images = paint(relatives, look, generator)
         support_masks = _object_masks(relatives, chosen)
     owner = torch.arange(v, device=labels.device).repeat_interleave(exercise.objects)
@@ -124,11 +127,12 @@ def choose_objects(labels: torch.Tensor, count: int, generator: torch.Generator)
     values = torch.arange(1, 256, device=labels.device, dtype=torch.uint8)
     values = torch.cat([values[:11], values[-1:]])
     areas = torch.stack([(first == value).sum(1) for value in values], 1)
-    weight = (areas >= MINIMUM_AREA).float()
+    least = MINIMUM_AREA * first.shape[1]
+    weight = (areas >= least).float()
     weight[:, -1] *= 0.3
     weight = weight + 1e-6 * (areas + 1e-3)
     picks = torch.multinomial(weight, count, replacement=False, generator=generator)
-    usable = (areas.gather(1, picks) >= MINIMUM_AREA) | (picks == picks[:, :1])
+    usable = (areas.gather(1, picks) >= least) | (picks == picks[:, :1])
     picks = torch.where(usable, picks, picks[:, :1])
     return values[picks]
 

@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
@@ -77,7 +77,8 @@ class Pretraining:
 
     Args:
         checkpoint: file to continue from and to write to.
-        start: finished compact weights to begin with, where there is no checkpoint yet; None: random weights.
+        start: finished compact weights to begin with, where there is no checkpoint yet; None: random weights. They may be of another
+            image size: no weight depends on it.
 
     Raises:
         WeightsError: the checkpoint or ``start`` is damaged, or of another architecture.
@@ -183,7 +184,7 @@ class Pretraining:
         generator = torch.Generator(self.device.torch).manual_seed(self.plan.seed * 1_000_003 + step)
         exercise = sample_exercise(generator, self.plan.curriculum(share))
         with torch.no_grad():
-            return exercise, make_clip(exercise, generator), generator
+            return exercise, make_clip(exercise, generator, self.architecture.image_size), generator
 
     def averaged_model(self) -> SAM2Base:
         """A copy of the model with the averaged weights, in evaluation mode."""
@@ -205,7 +206,8 @@ class Pretraining:
                 yield f"optimiser.{index}.{name}", value.contiguous()
 
     def _begin_with(self, start: Path) -> None:
-        if read_tensors(start)[1] != self.architecture:
+        theirs = read_tensors(start)[1]
+        if theirs is None or replace(theirs, image_size=self.architecture.image_size) != self.architecture:
             raise WeightsError("are weights of another architecture.", where=start, cure="Begin with compact weights of the same sizes.")
         self.model.load_state_dict(load_foundation(str(start), self.device).model.state_dict())
 

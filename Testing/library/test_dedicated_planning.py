@@ -167,6 +167,7 @@ def test_no_case_and_a_network_that_is_not_there_are_explained() -> None:
 def test_nearly_cubic_voxels_are_seen_from_three_sides() -> None:
     plan = plan_for(replace(SMALL, spacing=(1.5, 1.0, 1.0)))
     assert plan.views == (0, 1, 2) and plan.spacing == (1.0, 1.0, 1.0)
+    assert plan.augmentation.tilt > 0
     assert plan.patch[1] >= 53 and plan.patch[2] >= 51, "slices of every view fit"
     assert plan_for(replace(CT, spacing=(0.6, 0.8, 0.8))).spacing == pytest.approx((1.6, 1.6, 1.6)), "thin slices are resampled too"
 
@@ -175,6 +176,7 @@ def test_thick_or_few_slices_are_seen_as_they_lie() -> None:
     shapes = [PROSTATE, replace(SMALL, size=(10, 51, 35)), replace(SMALL, size=(1, 51, 35)), replace(SMALL, spacing=(1.0, 1.0, 2.5))]
     for fingerprint in [*shapes, replace(SMALL, channels=3)]:
         assert plan_for(fingerprint).views == (0,), fingerprint
+        assert plan_for(fingerprint).augmentation.tilt == 0, fingerprint
 
 
 def test_blocks_have_no_views() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -9,10 +10,9 @@ import pytest
 import torch
 from dedicated_cases import PLAN_2D, PLAN_3D, case
 
-from SAM2IterativeLib.dedicated.augmentation import crop
 from SAM2IterativeLib.dedicated.cases import TrainingCase
 from SAM2IterativeLib.dedicated.plan import Plan
-from SAM2IterativeLib.dedicated.sampling import Sampler, Spot
+from SAM2IterativeLib.dedicated.sampling import Cutout, Cutouts, Sampler, Spot
 from SAM2IterativeLib.errors import DataError
 
 
@@ -20,6 +20,17 @@ def numbered(size: tuple[int, int, int], *, labelled: bool = True) -> TrainingCa
     """A case whose every voxel has its own value, from 1."""
     image = np.arange(1, np.prod(size) + 1, dtype=np.float32).reshape(1, *size)
     return TrainingCase("numbered", image, np.zeros(size, np.uint8), np.ones(size, np.float32), labelled)
+
+
+def cut(sampler: Sampler, spots: Sequence[Spot], plan: Plan) -> Cutouts:
+    """Just what unvaried images show."""
+    half = (np.array(plan.block) - 1) / 2
+    return sampler.cut(spots, np.stack([-half, half])[None].repeat(len(spots), 0))
+
+
+def only(cutouts: Cutouts) -> Cutout:
+    (part,) = cutouts.parts
+    return part
 
 
 def test_the_same_seed_draws_the_same_batch() -> None:
@@ -36,12 +47,12 @@ def test_half_of_a_batch_is_labelled_and_stands_first(plan: Plan) -> None:
         spots = sampler.sample_spots(np.random.default_rng(seed))
         labelled = [cases[spot.case].labelled for spot in spots]
         assert labelled == [True] * (plan.batch // 2) + [False] * (plan.batch // 2)
-        assert sampler.cut(spots).labelled == plan.batch // 2
+        assert cut(sampler, spots, plan).labelled == plan.batch // 2
 
 
 def test_without_pseudo_labels_the_whole_batch_is_labelled() -> None:
     sampler = Sampler([case(0, PLAN_2D)], PLAN_2D)
-    assert sampler.labelled_per_batch == sampler.cut(sampler.sample_spots(np.random.default_rng(0))).labelled == PLAN_2D.batch
+    assert sampler.labelled_per_batch == cut(sampler, sampler.sample_spots(np.random.default_rng(0)), PLAN_2D).labelled == PLAN_2D.batch
 
 
 def test_structures_are_drawn_more_often_and_rare_classes_too() -> None:
@@ -56,32 +67,34 @@ def test_structures_are_drawn_more_often_and_rare_classes_too() -> None:
     assert np.mean(slices == 20) == pytest.approx(0.25 + 0.25 / 20 + 0.5 / 40, abs=0.07)
 
 
-def test_blocks_are_cut_where_they_were_drawn_with_a_margin() -> None:
+def test_blocks_are_cut_where_they_were_drawn_as_far_as_they_reach() -> None:
     big = numbered((40, 80, 80))
-    sampler = Sampler([big], PLAN_3D)
-    batch = sampler.cut([Spot(0, (10, 20, 30))])
-    assert batch.image.shape[2:] == sampler.region and all(r > p for r, p in zip(sampler.region, PLAN_3D.patch, strict=True))
-    inner = crop(batch, PLAN_3D.patch)
-    assert np.array_equal(inner.image[0, 0], big.image[0, 10:26, 20:52, 30:62])
+    sampler, spot = Sampler([big], PLAN_3D), Spot(0, (10, 20, 30))
+    part = only(cut(sampler, [spot], PLAN_3D))
+    assert part.centre == (7.5, 15.5, 15.5)
+    assert np.array_equal(part.image[0], big.image[0, 10:26, 20:52, 30:62])
+    wider = only(sampler.cut([spot], np.array([[[-8.2, -15.5, -15.5], [7.5, 15.5, 17.6]]])))
+    assert wider.centre == (8.5, 15.5, 15.5)
+    assert np.array_equal(wider.image[0], big.image[0, 9:26, 20:52, 30:65])
 
 
 def test_outside_a_case_is_empty_and_weightless() -> None:
     small = numbered((6, 20, 24))
-    inner = crop(Sampler([small], PLAN_3D).cut([Spot(0, (-5, -6, -4))]), PLAN_3D.patch)
+    part = only(cut(Sampler([small], PLAN_3D), [Spot(0, (-5, -6, -4))], PLAN_3D))
     there = np.zeros(PLAN_3D.patch, bool)
     there[5:11, 6:26, 4:28] = True
-    assert np.array_equal(inner.image[0, 0].numpy()[there], small.image.ravel())
-    assert not inner.image[0, 0].numpy()[~there].any()
-    assert np.array_equal(inner.weights[0].numpy() == 1, there)
+    assert np.array_equal(part.image[0].numpy()[there], small.image.ravel())
+    assert not part.image[0].numpy()[~there].any()
+    assert np.array_equal(part.weights.numpy() == 1, there)
 
 
 def test_a_slice_comes_with_its_neighbours_and_repeats_the_end() -> None:
     volume = numbered((5, 32, 32))
     sampler = Sampler([volume], PLAN_2D)
-    batch = crop(sampler.cut([Spot(0, (2, 0, 0)), Spot(0, (0, 0, 0)), Spot(0, (4, 0, 0))]), PLAN_2D.patch[1:])
-    assert batch.image.shape == (3, 3, 32, 32) and batch.labels.shape == (3, 32, 32)
-    for row, slices in zip(batch.image, ((1, 2, 3), (0, 0, 1), (3, 4, 4)), strict=True):
-        assert np.array_equal(row, volume.image[0, list(slices)])
+    found = cut(sampler, [Spot(0, (2, 0, 0)), Spot(0, (0, 0, 0)), Spot(0, (4, 0, 0))], PLAN_2D)
+    for part, slices in zip(found.parts, ((1, 2, 3), (0, 0, 1), (3, 4, 4)), strict=True):
+        assert part.image.shape == (1, 3, 32, 32) and part.labels.shape == (3, 32, 32)
+        assert np.array_equal(part.image[0], volume.image[0, list(slices)])
 
 
 def test_patches_stay_inside_a_larger_case_and_smaller_cases_lie_in_the_middle() -> None:
@@ -102,8 +115,9 @@ def test_memory_mapped_cases_are_cut_alike(tmp_path) -> None:  # type: ignore[no
         np.save(tmp_path / f"{name}.npy", getattr(plain, name))
         mapped[name] = np.load(tmp_path / f"{name}.npy", mmap_mode="r")
     spots = Sampler([plain], PLAN_2D).sample_spots(np.random.default_rng(0))
-    one, other = (Sampler([c], PLAN_2D).cut(spots) for c in (plain, replace(plain, **mapped)))
-    assert torch.equal(one.image, other.image) and torch.equal(one.labels, other.labels)
+    one, other = (cut(Sampler([c], PLAN_2D), spots, PLAN_2D) for c in (plain, replace(plain, **mapped)))
+    for here, there in zip(one.parts, other.parts, strict=True):
+        assert torch.equal(here.image, there.image) and torch.equal(here.labels, there.labels)
 
 
 def test_no_labelled_case_is_refused() -> None:
@@ -114,10 +128,9 @@ def test_no_labelled_case_is_refused() -> None:
 @pytest.mark.parametrize(("view", "axes"), [(0, (0, 1, 2)), (1, (1, 0, 2)), (2, (2, 0, 1))])
 def test_a_view_is_cut_across_its_axis(view: int, axes: tuple[int, int, int]) -> None:
     volume = numbered((32, 33, 34))
-    sampler = Sampler([volume], replace(PLAN_2D, views=(0, 1, 2)))
-    batch = crop(sampler.cut([Spot(0, (5, 0, 1), view)]), PLAN_2D.patch[1:])
-    seen = volume.image[0].transpose(axes)
-    assert np.array_equal(batch.image[0], seen[4:7, 0:32, 1:33])
+    plan = replace(PLAN_2D, views=(0, 1, 2))
+    part = only(cut(Sampler([volume], plan), [Spot(0, (5, 0, 1), view)], plan))
+    assert np.array_equal(part.image[0], volume.image[0].transpose(axes)[4:7, 0:32, 1:33])
 
 
 def test_all_views_are_drawn_and_show_structures() -> None:

@@ -13,6 +13,7 @@ from dedicated_cases import CPU, PLAN_2D, PLAN_3D, case
 from torch import Tensor, nn
 
 from SAM2IterativeLib.dedicated import training
+from SAM2IterativeLib.dedicated.augmentation import augment, reach, sample_augmentation
 from SAM2IterativeLib.dedicated.cases import TrainingCase
 from SAM2IterativeLib.dedicated.networks import Weights
 from SAM2IterativeLib.dedicated.plan import Plan
@@ -189,8 +190,9 @@ def test_learning_rate_rises_shortly_and_falls_to_zero() -> None:
 
 
 def _batch() -> Batch:
-    sampler = Sampler(cases(SHORT, 2, 2), SHORT)
-    return sampler.cut(sampler.sample_spots(np.random.default_rng(0)))
+    sampler, random = Sampler(cases(SHORT, 2, 2), SHORT), np.random.default_rng(0)
+    spots, drawn = sampler.sample_spots(random), sample_augmentation(random, SHORT, SHORT.batch)
+    return augment(sampler.cut(spots, reach(drawn, SHORT)), drawn, SHORT)
 
 
 def test_weights_are_plain_tensors() -> None:

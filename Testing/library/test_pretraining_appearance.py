@@ -84,3 +84,17 @@ def test_repeated_keeps_neighbours_together() -> None:
     look = sample_appearance(seeded(), 2).repeated(2)
     assert look.means.shape == (4, STRUCTURES + 1, 3)
     assert torch.equal(look.blur[0], look.blur[1]) and not torch.equal(look.blur[1], look.blur[2])
+
+
+def test_more_pixels_look_the_same_only_finer() -> None:
+    look = plain(sample_appearance(seeded(1), 3, colour_share=0.0), blur=1.5, coarse=3.0)
+    anatomy, positions = sample_anatomy(seeded(), 3), torch.linspace(-0.2, 0.2, 4).expand(3, 4)
+    small, large = (paint(label_volumes(anatomy, positions, torch.zeros(3, 4, 2), side), look, seeded(2)) for side in (SIDE, 3 * SIDE))
+    assert large.shape[-1] == 3 * SIDE
+    shrunk = torch.nn.functional.avg_pool2d(large.flatten(0, 1), 3).view_as(small)
+    assert float((shrunk - small).abs().mean()) < 0.1
+    assert float((shrunk - small.roll(3, dims=-1)).abs().mean()) > 0.2
+
+
+def test_the_finest_pixels_can_be_finer_than_the_reference() -> None:
+    assert float(sample_appearance(seeded(1), 200, finest=0.5).coarse.min()) < 1 <= float(sample_appearance(seeded(1), 200).coarse.min())

@@ -13,7 +13,6 @@ from SAM2IterativeLib.pretraining.exercise_run import exercise_loss
 from SAM2IterativeLib.pretraining.losses import ABSENT_WEIGHT, SCORE_WEIGHT, slice_loss
 from SAM2IterativeLib.pretraining.tasks import (
     MINIMUM_AREA,
-    SIDE,
     Clip,
     Exercise,
     boxes,
@@ -26,6 +25,7 @@ from SAM2IterativeLib.pretraining.tasks import (
 )
 
 PROMPTS = ("mask", "box", "points", "click", "dense")
+SIDE = 128
 SIZES = replace(tiny_sam2.TINY, image_size=SIDE)
 
 
@@ -71,7 +71,7 @@ def test_the_curriculum_moves_from_dense_to_sparse_and_from_slices_to_clips() ->
 
 def test_clips_have_the_shapes_that_were_asked_for_and_are_repeatable() -> None:
     exercise = Exercise(volumes=3, objects=2, length=4, prompt="box", support=2)
-    clip, again = make_clip(exercise, seeded(1)), make_clip(exercise, seeded(1))
+    clip, again = make_clip(exercise, seeded(1), SIDE), make_clip(exercise, seeded(1), SIDE)
     assert clip.images.shape == (3, 4, 3, SIDE, SIDE)
     assert clip.masks.shape == (6, 4, SIDE, SIDE) and clip.masks.dtype == torch.bool
     assert clip.support_images.shape == (3, 2, 3, SIDE, SIDE)
@@ -82,19 +82,19 @@ def test_clips_have_the_shapes_that_were_asked_for_and_are_repeatable() -> None:
 
 
 def test_a_clip_without_support_has_none() -> None:
-    clip = make_clip(Exercise(volumes=2, objects=2, length=1, prompt="box"), seeded(2))
+    clip = make_clip(Exercise(volumes=2, objects=2, length=1, prompt="box"), seeded(2), SIDE)
     assert clip.support_images.shape[1] == clip.support_masks.shape[1] == 0
 
 
 def test_objects_are_there_on_the_first_slice_and_some_end_later() -> None:
-    clip = make_clip(Exercise(volumes=12, objects=3, length=8, prompt="mask"), seeded(3))
+    clip = make_clip(Exercise(volumes=12, objects=3, length=8, prompt="mask"), seeded(3), SIDE)
     areas = clip.masks.sum((2, 3))
-    assert float((areas[:, 0] >= MINIMUM_AREA).float().mean()) > 0.95
+    assert float((areas[:, 0] >= MINIMUM_AREA * SIDE**2).float().mean()) > 0.95
     assert bool(((areas[:, 0] > 0) & (areas[:, -1] == 0)).any())
 
 
 def test_support_slices_mostly_show_the_same_objects() -> None:
-    clip = make_clip(Exercise(volumes=12, objects=3, length=3, prompt="none", support=2), seeded(4))
+    clip = make_clip(Exercise(volumes=12, objects=3, length=3, prompt="none", support=2), seeded(4), SIDE)
     assert float(clip.support_masks.flatten(2).any(2).float().mean()) > 0.6
 
 
@@ -240,7 +240,7 @@ def test_the_score_can_be_left_alone() -> None:
 def clips() -> dict[tuple[int, int], Clip]:
     """One small clip per length and number of support slices."""
     shapes = itertools.product((1, 3), (0, 2))
-    return {(n, s): make_clip(Exercise(2, 2, n, "box", support=s), seeded(10 * n + s)) for n, s in shapes}
+    return {(n, s): make_clip(Exercise(2, 2, n, "box", support=s), seeded(10 * n + s), SIDE) for n, s in shapes}
 
 
 def trained_model() -> SAM2Base:

@@ -16,9 +16,10 @@ from SAM2IterativeLib.errors import ResourceError, WeightsError
 from SAM2IterativeLib.foundation.checkpoints import load_foundation, save_compact
 from SAM2IterativeLib.pretraining import training
 from SAM2IterativeLib.pretraining.session import run_session, write_weights
-from SAM2IterativeLib.pretraining.tasks import SIDE, Exercise, sample_exercise
+from SAM2IterativeLib.pretraining.tasks import Exercise, sample_exercise
 from SAM2IterativeLib.pretraining.training import REFUSED_IN_A_ROW, Pretraining, PretrainingPlan, Progress, learning_rate
 
+SIDE = 64
 SIZES = replace(tiny_sam2.TINY, image_size=SIDE)
 PLAN = PretrainingPlan(minutes=1e6, steps=6)
 
@@ -179,9 +180,20 @@ def test_finished_weights_can_be_the_start(tmp_path: Path) -> None:
     assert not torch.equal(begun(tmp_path, name="other.safetensors", start=weights).model.no_mem_embed, expected["no_mem_embed"])
 
 
+def test_a_start_may_be_of_another_image_size(tmp_path: Path) -> None:
+    weights = tmp_path / "smaller.safetensors"
+    smaller = replace(SIZES, image_size=SIZES.image_size // 2)
+    save_compact(tiny_sam2.tiny_model(5, architecture=smaller), smaller, weights, {})
+    trained = begun(tmp_path, start=weights)
+    assert trained.architecture == SIZES
+    trained.step()
+    assert trained.progress.step == 1
+
+
 def test_a_start_of_another_architecture_is_refused(tmp_path: Path) -> None:
     weights = tmp_path / "weights.safetensors"
-    save_compact(tiny_sam2.tiny_model(), tiny_sam2.TINY, weights, {})
+    narrower = replace(SIZES, feedforward=32)
+    save_compact(tiny_sam2.tiny_model(architecture=narrower), narrower, weights, {})
     with pytest.raises(WeightsError, match="another architecture"):
         begun(tmp_path, start=weights)
 

@@ -87,7 +87,7 @@ def test_sizes_of_which_no_model_can_be_built_are_refused(change: dict[str, obje
 
 
 def test_the_default_sizes_are_valid() -> None:
-    assert CompactArchitecture().image_size == 128
+    assert CompactArchitecture().image_size == 192
 
 
 def test_an_unknown_official_name_is_refused() -> None:
