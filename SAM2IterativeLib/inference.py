@@ -61,7 +61,7 @@ def predict_folder(
     round, path = trained_network(project)
     plan = read_plan(project.plan_path)
     record = _Record.of(Path(output), sha256_of(path), round)
-    predictor = Predictor(plan, [load_weights(path)[0]], device)
+    predictor = Predictor(plan, load_weights(path)[0], device)
     written: list[str] = []
     set_aside: list[tuple[str, str]] = []
     for done, image in enumerate(found):

@@ -50,7 +50,7 @@ PRESETS = {
         "compact.safetensors",
         "",
         10_341_796,
-        "933d871051b5a62bc88d7df0502a84d109d794fd8117d728ea2494629f65b169",
+        "ef266b5869a1f8aae3aa5bac901f864789870101d06ffc0b717d898ec847b3f7",
         "Shipped: small, fast on a CPU, trained on generated volumes only.",
     ),
     "sam2.1-tiny": Preset(

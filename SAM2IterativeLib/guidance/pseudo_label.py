@@ -17,7 +17,6 @@ from scipy import ndimage
 from ..metrics import class_dice
 from ..settings import PseudoLabelSettings
 from .arrays import ClassMap, Mask, Probabilities, VoxelMap
-from .uncertainty import entropy
 
 _LEAST_ERROR = 0.02
 """No witness is taken to be better than this (1 - Dice): one case, or the network's own belief, shows no more."""
@@ -45,7 +44,11 @@ def fuse(
     abstained: Collection[int] = (),
     shares: Sequence[float] | None = None,
 ) -> PseudoLabel:
-    """ỹ = argmax(w s_t + (1 - w) h_t), weighted by certainty where the sources agree or their mean is sure (method (h)).
+    """ỹ = argmax(w s_t + (1 - w) h_t), with weight 1 where the sources agree or their mean is sure, else 0 (method (h)).
+
+    Method (h) weights trusted voxels by their certainty, 1 - H / log(C+1). That takes most from the borders, which decide a Dice. Measured
+    on 40 hippocampi (100 to 139; 3 labelled, 97 pseudo-labelled by the network alone, 400 steps after 800, one seed): Dice 0.8496 and
+    HD95 1.84 mm so, 0.8524 and 1.78 mm with weight 1 everywhere, where the first 800 steps had 0.8427 and 1.91 mm.
 
     Args:
         foundation: s_t, SAM2's probabilities, (C+1, k, j, i); None where SAM2 had neither a key frame nor support.
@@ -73,7 +76,7 @@ def fuse(
         share = by_class[concerned]
         fused = np.where(unheard, history, share * foundation + (1 - share) * history)
     trusted = ((by_foundation == by_history) & ~unheard) | (fused.max(axis=0) > settings.trusted_probability)
-    weights = np.where(trusted, 1.0 - entropy(fused), 0.0).astype(np.float32)
+    weights = trusted.astype(np.float32)
     labels = fused.argmax(axis=0).astype(np.uint8)
     moved = _keep_largest_pieces(labels, fused, single_component)
     weights[moved] = 0.0

@@ -145,7 +145,7 @@ class IFDL(Method):
         files = [weights_path(run, round)]
         if round == 0:  # the last snapshot is f_0 itself
             files += sorted(run.project.models_folder.glob("round_0_snapshot_*.safetensors"))[:-1]
-        return [Predictor(run.plan, [load_weights(file)[0]], run.device) for file in files]
+        return [Predictor(run.plan, load_weights(file)[0], run.device) for file in files]
 
     def _previous_answer(self, round: int, case: Case) -> np.ndarray | None:
         path = self._path(round - 1, case, _ANSWER)

@@ -183,7 +183,7 @@ class Judge:
 
     def score(self, weights: Weights) -> dict[str, float]:
         """Mean Dice and HD95 over cases and classes."""
-        predictor, scores = Predictor(self.plan, [weights], self.device), {}
+        predictor, scores = Predictor(self.plan, weights, self.device), {}
         for path in self.files:
             volume, truth = self.read(path)
             classes = predictor.predict(volume.array, volume.geometry).argmax(0)

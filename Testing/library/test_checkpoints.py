@@ -97,7 +97,7 @@ def test_the_shipped_weights_load_and_fit_their_published_size() -> None:
     if not preset_path("compact").is_file():
         pytest.skip("The shipped weights are not there.")
     foundation = load_foundation("compact", CPU)
-    assert foundation.side == 128
+    assert foundation.side == 192
     assert preset_path("compact").stat().st_size < 20e6
     assert PRESETS["compact"].sha256 == foundation.digest
 

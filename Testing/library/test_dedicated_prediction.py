@@ -33,7 +33,7 @@ def fresh(plan: Plan) -> Weights:
 
 def test_a_trained_network_finds_the_ball(trained: TrainedNetwork) -> None:
     image, labels = ball(40)
-    found = Predictor(PLAN_2D, [trained.weights], CPU).predict(image, Geometry(labels.shape)).argmax(0)
+    found = Predictor(PLAN_2D, trained.weights, CPU).predict(image, Geometry(labels.shape)).argmax(0)
     for value in (1, 2):
         score = dice(found == value, labels == value)
         assert score is not None and score > 0.8
@@ -43,14 +43,14 @@ def test_a_trained_network_finds_the_ball(trained: TrainedNetwork) -> None:
 @pytest.mark.parametrize("size", [(1, 9, 11), (5, 33, 20), (20, 70, 41)])
 def test_any_size_comes_back_as_probabilities(plan: Plan, size: tuple[int, int, int]) -> None:
     image = np.random.default_rng(0).normal(size=size).astype(np.float32)
-    result = Predictor(plan, [fresh(plan)], CPU).predict(image, Geometry(size, (2.0, 0.8, 1.2)))
+    result = Predictor(plan, fresh(plan), CPU).predict(image, Geometry(size, (2.0, 0.8, 1.2)))
     assert result.shape == (3, *size) and result.dtype == np.float32
     assert np.allclose(result.sum(0), 1, atol=1e-5) and result.min() >= 0
 
 
 def test_a_turned_volume_gives_the_turned_answer(trained: TrainedNetwork) -> None:
     image, labels = ball(41)
-    predictor = Predictor(PLAN_2D, [trained.weights], CPU)
+    predictor = Predictor(PLAN_2D, trained.weights, CPU)
     upright = predictor.predict(image, Geometry(labels.shape))
     lying = turn(image, "SPL", "LIP")
     result = predictor.predict(lying, Geometry(lying.shape, direction=SAGITTAL))
@@ -59,55 +59,47 @@ def test_a_turned_volume_gives_the_turned_answer(trained: TrainedNetwork) -> Non
 
 def test_another_spacing_gives_nearly_the_same_answer(trained: TrainedNetwork) -> None:
     image, labels = ball(42)
-    predictor = Predictor(PLAN_2D, [trained.weights], CPU)
+    predictor = Predictor(PLAN_2D, trained.weights, CPU)
     fine = np.repeat(np.repeat(image, 2, axis=1), 2, axis=2)
     result = predictor.predict(fine, Geometry(fine.shape, (1.0, 0.5, 0.5))).argmax(0)
     score = dice(result[:, ::2, ::2] > 0, labels > 0)
     assert result.shape == fine.shape and score is not None and score > 0.85
 
 
-def test_several_weights_are_averaged(trained: TrainedNetwork) -> None:
-    image, labels = ball(43)
-    geometry = Geometry(labels.shape)
-    alone = [Predictor(PLAN_2D, [w], CPU).predict(image, geometry) for w in trained.snapshots]
-    together = Predictor(PLAN_2D, trained.snapshots, CPU).predict(image, geometry)
-    assert np.allclose(together, np.mean(alone, axis=0), atol=1e-5)
-
-
 def test_mirrored_prediction_averages_the_planned_mirror_images() -> None:
     plan = replace(PLAN_2D, augmentation=AugmentationPlan(mirror_axes=(2,)))
     image, labels = ball(44)
     geometry = Geometry(labels.shape)
-    plain = Predictor(replace(plan, mirrored_prediction=False), [fresh(plan)], CPU)
+    plain = Predictor(replace(plan, mirrored_prediction=False), fresh(plan), CPU)
     expected = (plain.predict(image, geometry) + plain.predict(image[:, :, ::-1], geometry)[..., ::-1]) / 2
-    assert np.allclose(Predictor(plan, [fresh(plan)], CPU).predict(image, geometry), expected, atol=1e-5)
+    assert np.allclose(Predictor(plan, fresh(plan), CPU).predict(image, geometry), expected, atol=1e-5)
 
 
 def test_slices_far_larger_than_the_patch_are_seen_window_by_window(trained: TrainedNetwork) -> None:
     image, labels = ball(45)
     wide = np.pad(image, ((0, 0), (40, 30), (10, 60)))
-    result = Predictor(PLAN_2D, [trained.weights], CPU).predict(wide, Geometry(wide.shape)).argmax(0)
+    result = Predictor(PLAN_2D, trained.weights, CPU).predict(wide, Geometry(wide.shape)).argmax(0)
     score = dice(result[:, 40:-30, 10:-60] > 0, labels > 0)
     assert score is not None and score > 0.7
 
 
 def test_batches_of_slices_do_not_matter(monkeypatch: pytest.MonkeyPatch, trained: TrainedNetwork) -> None:
     image, labels = ball(46)
-    expected = Predictor(PLAN_2D, [trained.weights], CPU).predict(image, Geometry(labels.shape))
+    expected = Predictor(PLAN_2D, trained.weights, CPU).predict(image, Geometry(labels.shape))
     monkeypatch.setattr("SAM2IterativeLib.dedicated.prediction._SLICES_AT_ONCE", 3)
-    assert np.allclose(Predictor(PLAN_2D, [trained.weights], CPU).predict(image, Geometry(labels.shape)), expected, atol=1e-5)
+    assert np.allclose(Predictor(PLAN_2D, trained.weights, CPU).predict(image, Geometry(labels.shape)), expected, atol=1e-5)
 
 
 def test_full_memory_is_answered_by_fewer_slices(monkeypatch: pytest.MonkeyPatch, trained: TrainedNetwork) -> None:
     image, labels = ball(47)
-    predictor = Predictor(PLAN_2D, [trained.weights], CPU)
+    predictor = Predictor(PLAN_2D, trained.weights, CPU)
     expected = predictor.predict(image, Geometry(labels.shape))
     real = predictor._forward
 
-    def forward(network: torch.nn.Module, part: torch.Tensor) -> torch.Tensor:
+    def forward(part: torch.Tensor) -> torch.Tensor:
         if len(part) > 4:
             raise torch.OutOfMemoryError("full")
-        return real(network, part)
+        return real(part)
 
     monkeypatch.setattr(predictor, "_forward", forward)
     assert np.allclose(predictor.predict(image, Geometry(labels.shape)), expected, atol=1e-5)
@@ -116,18 +108,18 @@ def test_full_memory_is_answered_by_fewer_slices(monkeypatch: pytest.MonkeyPatch
 def test_colour_pictures() -> None:
     plan = replace(PLAN_2D, channels=3, neighbours=0, normalisation=Normalisation("colour"))
     picture = np.random.default_rng(0).integers(0, 256, (1, 40, 52, 3), dtype=np.uint8)
-    assert Predictor(plan, [fresh(plan)], CPU).predict(picture, Geometry((1, 40, 52))).shape == (3, 1, 40, 52)
+    assert Predictor(plan, fresh(plan), CPU).predict(picture, Geometry((1, 40, 52))).shape == (3, 1, 40, 52)
 
 
 def test_a_stop_is_obeyed() -> None:
     image, labels = ball(0)
     with pytest.raises(Stopped):
-        Predictor(PLAN_2D, [fresh(PLAN_2D)], CPU).predict(image, Geometry(labels.shape), stop=lambda: True)
+        Predictor(PLAN_2D, fresh(PLAN_2D), CPU).predict(image, Geometry(labels.shape), stop=lambda: True)
 
 
 def test_weights_of_another_plan_are_refused() -> None:
     with pytest.raises(WeightsError):
-        Predictor(PLAN_3D, [fresh(PLAN_2D)], CPU)
+        Predictor(PLAN_3D, fresh(PLAN_2D), CPU)
 
 
 def test_views_are_averaged_on_the_case_s_own_grid() -> None:
@@ -135,11 +127,11 @@ def test_views_are_averaged_on_the_case_s_own_grid() -> None:
     image, labels = ball(3)
     geometry = Geometry(labels.shape)
     weights = fresh(plan)
-    together = Predictor(plan, [weights], CPU).predict(image, geometry)
-    alone = [Predictor(replace(plan, views=(view,)), [weights], CPU).predict(image, geometry) for view in plan.views]
+    together = Predictor(plan, weights, CPU).predict(image, geometry)
+    alone = [Predictor(replace(plan, views=(view,)), weights, CPU).predict(image, geometry) for view in plan.views]
     assert np.allclose(together, np.mean(alone, axis=0), atol=1e-5)
     turned = np.moveaxis(image, 2, 0)
-    across = Predictor(replace(plan, views=(0,)), [weights], CPU).predict(turned, Geometry(turned.shape))
+    across = Predictor(replace(plan, views=(0,)), weights, CPU).predict(turned, Geometry(turned.shape))
     assert np.allclose(np.moveaxis(across, 1, 3), alone[2], atol=1e-4), "a side view is the slices of the turned volume"
 
 
@@ -147,5 +139,5 @@ def test_side_views_work_on_cubic_voxels(trained: TrainedNetwork) -> None:
     plan = replace(PLAN_2D, views=(0, 1, 2), spacing=(1.0, 1.0, 1.0))
     thick = Geometry((8, 40, 44), (2.0, 1.0, 1.0))
     assert planned_size(thick, plan) == (16, 40, 44) and planned_size(thick, PLAN_2D) == (8, 40, 44)
-    result = Predictor(plan, [trained.weights], CPU).predict(np.zeros(thick.size, np.float32), thick)
+    result = Predictor(plan, trained.weights, CPU).predict(np.zeros(thick.size, np.float32), thick)
     assert result.shape == (3, 8, 40, 44)

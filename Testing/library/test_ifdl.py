@@ -156,4 +156,4 @@ def test_training_sees_only_what_it_may(tmp_path: Path, weights: Path) -> None:
         kept = load_weights(project.models_folder / "round_0.safetensors")[0]
         assert all(torch.equal(alone[name], kept[name]) for name in alone)
         image = project.read_case_image(project.case("case_2"))
-        assert Predictor(run.plan, [kept], CPU).predict(image.array, image.geometry).shape == (3, *image.array.shape)
+        assert Predictor(run.plan, kept, CPU).predict(image.array, image.geometry).shape == (3, *image.array.shape)
