@@ -49,7 +49,7 @@ PRESETS = {
         "compact",
         "compact.safetensors",
         "",
-        10_341_796,
+        10_341_804,
         "ef266b5869a1f8aae3aa5bac901f864789870101d06ffc0b717d898ec847b3f7",
         "Shipped: small, fast on a CPU, trained on generated volumes only.",
     ),
