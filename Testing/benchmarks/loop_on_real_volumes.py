@@ -46,6 +46,7 @@ from SAM2IterativeLib.evaluation import evaluate
 from SAM2IterativeLib.iteration import Iteration
 from SAM2IterativeLib.messages import CaseSetAside, Message, RoundFinished
 from SAM2IterativeLib.metrics import score_case, summarise
+from SAM2IterativeLib.presets import PRESETS
 from SAM2IterativeLib.project import Project
 from SAM2IterativeLib.settings import Label, Settings, replaced
 from SAM2IterativeLib.volumes import LabelMap, Volume, read_label_map, read_volume
@@ -98,6 +99,7 @@ def one_run(options: argparse.Namespace) -> dict[str, Any]:
     result: dict[str, Any] = {
         "dataset": options.dataset, "labelled": options.labelled, "unlabelled": len(unlabelled), "seed": options.seed,
         "settings": options.set, "views": list(plan.views), "steps": [plan.first_steps, plan.round_steps], "device": device.sentence,
+        "plan": plan.digest[:12], "compact": PRESETS["compact"].sha256[:12],
     }  # fmt: skip
     wanted = options.only.split(",")
     if "loop" in wanted:
@@ -207,12 +209,13 @@ def table(results: Sequence[dict[str, Any]]) -> str:
     parts = []
     for key in sorted({_kind(r) for r in results}):
         group = [r for r in results if _kind(r) == key]
-        dataset, labelled, unlabelled, steps, views, settings = key
+        dataset, labelled, unlabelled, steps, views, settings, plan = key
         seeds = ", ".join(str(seed) for seed in sorted({r["seed"] for r in group}))
         changed = f"; {', '.join(settings)}" if settings else ""
+        planned = f"; plan {plan}" if plan else ""
         seen = "one view" if len(views) == 1 else f"{len(views)} views"
         title = f"**{dataset}, {labelled} labelled, {unlabelled} unlabelled**"
-        parts.append(f"\n{title} (seeds {seeds}; {seen}; {steps[0]} steps, then {steps[1]} a round{changed})\n")
+        parts.append(f"\n{title} (seeds {seeds}; {seen}; {steps[0]} steps, then {steps[1]} a round{changed}{planned})\n")
         parts.append("| on the validation cases | Dice | HD95 mm |\n|---|---|---|")
         for title, name in _ROWS:
             found = [r[name] for r in group if name in r]
@@ -227,10 +230,18 @@ def table(results: Sequence[dict[str, Any]]) -> str:
     return "\n".join(parts)
 
 
-def _kind(result: dict[str, Any]) -> tuple[str, int, int, tuple[int, ...], tuple[int, ...], tuple[str, ...]]:
-    """What must agree for results to stand in one table. Results without "views" are of a time when there was one."""
+def _kind(result: dict[str, Any]) -> tuple[str, int, int, tuple[int, ...], tuple[int, ...], tuple[str, ...], str]:
+    """What must agree for results to stand in one table. Older results have no "plan" (its hash); without "views" there was one."""
     views = tuple(result.get("views", (0,)))
-    return result["dataset"], result["labelled"], result["unlabelled"], tuple(result["steps"]), views, tuple(result["settings"])
+    return (
+        result["dataset"],
+        result["labelled"],
+        result["unlabelled"],
+        tuple(result["steps"]),
+        views,
+        tuple(result["settings"]),
+        result.get("plan", ""),
+    )
 
 
 def _spread(values: Sequence[float | None], digits: int = 3) -> str:
