@@ -297,16 +297,21 @@ class _Pass:
             previous_logits=dense,
             first=False,
             remember=False,
-            present=self.owner.memory.mode != "G0" and self._is_between_key_frames(c, z),
+            present=self.owner.memory.mode != "G0" and self._is_taken_for_granted(c, z),
         )
 
-    def _is_between_key_frames(self, c: int, z: int) -> bool:
-        """Whether prompts show the class before and after this slice: then SAM2 is not asked whether it is there, only where.
+    def _is_taken_for_granted(self, c: int, z: int) -> bool:
+        """Whether SAM2 is asked only where the class is, not whether: prompts show it before and after this slice, or there is no prompt.
+
+        The object score's threshold is set for prompts. By memories of labelled cases alone it fails: three pairs of generated individuals,
+        two organs, Dice on average 0.27 with it and 0.75 without. Where the network sees nothing, the guidance does not allow the class at all.
 
         With more key frames the shipped weights' object score falls. Measured with boxes on three key frames, without and with this: five
         hippocampi 0.418 and 0.723, five left atria 0.519 and 0.673, eight generated volumes 0.715 and 0.758.
         """
-        shown = [key for key, prompt in self.prompts.get(c, {}).items() if prompt.mask is None or prompt.mask.any()]
+        if not self.prompts.get(c):
+            return True
+        shown = [key for key, prompt in self.prompts[c].items() if prompt.mask is None or prompt.mask.any()]
         return any(key < z for key in shown) and any(key > z for key in shown)
 
     def _remember(self, z: int, logits: torch.Tensor, results: dict[int, tuple[Query, SliceResult]]) -> None:
