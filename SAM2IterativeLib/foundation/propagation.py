@@ -304,7 +304,7 @@ class _Pass:
         """Whether SAM2 is asked only where the class is, not whether: prompts show it before and after this slice, or there is no prompt.
 
         The object score's threshold is set for prompts. By memories of labelled cases alone it fails: three pairs of generated individuals,
-        two organs, Dice on average 0.27 with it and 0.75 without. Where the network sees nothing, the guidance does not allow the class at all.
+        two organs, Dice on average 0.27 with it and 0.75 without. Where the network sees nothing, the guidance does not allow the class.
 
         With more key frames the shipped weights' object score falls. Measured with boxes on three key frames, without and with this: five
         hippocampi 0.418 and 0.723, five left atria 0.519 and 0.673, eight generated volumes 0.715 and 0.758.
