@@ -22,7 +22,7 @@ from .settings import DedicatedSettings, FoundationSettings, RoundSettings, Sett
 
 CASES, LABELLED, SEED, ROUNDS = 12, 3, 7, 2
 _STEPS = DedicatedSettings(first_steps=220, round_steps=110)
-_ADAPTED = FoundationSettings(adaptation_steps=50)
+_ADAPTED = FoundationSettings(adaptation_steps=25)
 """Few steps, so that the demo ends within minutes on two cores; the project's own defaults are larger."""
 
 ReporterFor = Callable[[Project], AbstractContextManager[Reporter]]
