@@ -48,10 +48,6 @@ class Batch:
     weights: Tensor
     labelled: int
 
-    def to(self, device: torch.device) -> Batch:
-        """The same batch on another device."""
-        return Batch(self.image.to(device), self.labels.to(device), self.weights.to(device), self.labelled)
-
 
 @dataclass(frozen=True)
 class Cutout:

@@ -12,7 +12,7 @@ from ..foundation.tracking import Points
 from .anatomy import label_volumes, sample_anatomy, uniform, vary
 from .appearance import REFERENCE_SIDE, paint, sample_appearance
 
-MINIMUM_AREA = 40 / 128**2
+MINIMUM_AREA = 40 / REFERENCE_SIDE**2
 """Share of the slice that an object covers on its prompted slice."""
 GUIDED_SHARE = 0.2
 """Share of the later clips whose slices come with a network's logits, as in the rounds."""
