@@ -46,8 +46,13 @@ class Appearance:
         return Appearance(*(getattr(self, name).repeat_interleave(times, 0) for name in self.__dataclass_fields__))
 
 
-def sample_appearance(generator: torch.Generator, count: int, colour_share: float = 0.08, finest: float = 1.0) -> Appearance:
-    """Draw the look of ``count`` volumes on the generator's device; intensities are about 0..1; ``finest`` is the least ``coarse``."""
+def sample_appearance(
+    generator: torch.Generator, count: int, colour_share: float = 0.08, finest: float = 1.0, coarsest: float = 3.0
+) -> Appearance:
+    """Draw the look of ``count`` volumes on the generator's device.
+
+    Intensities are about 0..1; ``coarse`` lies between ``finest`` and ``coarsest``.
+    """
     b = count
     means = uniform(generator, 0.05, 0.95, b, _TISSUES, 1)
     body = means[:, _BODY : _BODY + 1]
@@ -63,7 +68,7 @@ def sample_appearance(generator: torch.Generator, count: int, colour_share: floa
         bias=uniform(generator, 0.0, 0.3, b),
         noise=uniform(generator, 0.0, 0.1, b),
         blur=uniform(generator, 0.3, 1.5, b),
-        coarse=uniform(generator, finest, 3.0, b),
+        coarse=uniform(generator, finest, coarsest, b),
         gamma=torch.exp(uniform(generator, -0.4, 0.4, b)),
     )
 

@@ -16,6 +16,8 @@ MINIMUM_AREA = 40 / REFERENCE_SIDE**2
 """Share of the slice that an object covers on its prompted slice."""
 GUIDED_SHARE = 0.2
 """Share of the later clips whose slices come with a network's logits, as in the rounds."""
+COARSEST = 4.0
+"""Scanner's pixels of the clips, in 1/``REFERENCE_SIDE`` of the field of view: at this a field has 32 of them, as a hippocampus's window."""
 SLICE_DISTANCES = (0.015, 0.2)
 """Range of the distance between slices in half fields of view, wide enough that many objects end within a clip."""
 
@@ -96,7 +98,7 @@ def make_clip(exercise: Exercise, generator: torch.Generator, side: int) -> Clip
     """Generate the volumes of an exercise, ``side`` pixels wide, and choose objects that are visible on the first slice."""
     v, length, support = exercise.volumes, exercise.length, exercise.support
     anatomy = sample_anatomy(generator, v)
-    look = sample_appearance(generator, v, finest=min(1.0, REFERENCE_SIDE / side))
+    look = sample_appearance(generator, v, finest=min(1.0, REFERENCE_SIDE / side), coarsest=COARSEST)
     distance = torch.exp(uniform(generator, math.log(SLICE_DISTANCES[0]), math.log(SLICE_DISTANCES[1]), v, 1))
     first = uniform(generator, -0.5, 0.5, v, 1)
     direction = torch.where(torch.rand(v, 1, generator=generator, device=generator.device) < 0.5, 1.0, -1.0)

@@ -12,6 +12,9 @@ training, the others are unlabelled (hippocampus: up to case 140). Printed, and 
 - final: the last round's network on the validation cases;
 - all labelled: the ceiling, as many steps.
 
+With ``--corrected N`` a reviewer corrects the N most uncertain cases after every round but the last and round 0; the references play the
+reviewer. Only the final network is scored then.
+
 Nothing is chosen on the validation cases and the last round counts.
 """
 
@@ -48,6 +51,7 @@ from SAM2IterativeLib.messages import CaseSetAside, Message, RoundFinished
 from SAM2IterativeLib.metrics import score_case, summarise
 from SAM2IterativeLib.presets import PRESETS
 from SAM2IterativeLib.project import Project
+from SAM2IterativeLib.review import Review
 from SAM2IterativeLib.settings import Label, Settings, replaced
 from SAM2IterativeLib.volumes import LabelMap, Volume, read_label_map, read_volume
 
@@ -69,6 +73,7 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a setting, such as memory.mode=G0")
     parser.add_argument("--only", default="loop,few,teacher,all", help="which of loop, few, teacher, all")
     parser.add_argument("--unlabelled", type=int, default=0, help="at most so many unlabelled cases (0: all)")
+    parser.add_argument("--corrected", type=int, default=0, help="cases that a reviewer corrects between two rounds")
     parser.add_argument("--work", type=Path, help="folder for the project; deleted first")
     parser.add_argument("--results", type=Path)
     parser.add_argument("--table", type=Path, help="print the table of a results file")
@@ -99,17 +104,17 @@ def one_run(options: argparse.Namespace) -> dict[str, Any]:
     result: dict[str, Any] = {
         "dataset": options.dataset, "labelled": options.labelled, "unlabelled": len(unlabelled), "seed": options.seed,
         "settings": options.set, "views": list(plan.views), "steps": [plan.first_steps, plan.round_steps], "device": device.sentence,
-        "plan": plan.digest[:12], "compact": PRESETS["compact"].sha256[:12],
+        "corrected": options.corrected, "plan": plan.digest[:12], "compact": PRESETS["compact"].sha256[:12],
     }  # fmt: skip
     wanted = options.only.split(",")
     if "loop" in wanted:
-        iteration.run(options.rounds)
-        scores = evaluate(project, data / "labels")
-        result["rounds"] = [
-            {name: (row.get(name) or {}).get("dice") for name in ("coarse", "propagated", "pseudo_label")}
-            | {"spearman": row.get("uncertainty_error_spearman")}
-            for row in scores["rounds"]
-        ]
+        run_rounds(iteration, options.rounds, options.corrected, data / "labels")
+        if not options.corrected:
+            result["rounds"] = [
+                {name: (row.get(name) or {}).get("dice") for name in ("coarse", "propagated", "pseudo_label")}
+                | {"spearman": row.get("uncertainty_error_spearman")}
+                for row in evaluate(project, data / "labels")["rounds"]
+            ]
         networks = [load_weights(project.models_folder / f"round_{n}.safetensors")[0] for n in range(options.rounds + 1)]
         result["few"] = judge.score(networks[0])
         result["final"] = judge.score(networks[-1])
@@ -125,6 +130,16 @@ def one_run(options: argparse.Namespace) -> dict[str, Any]:
         result["all_labelled"] = judge.score(_trained(as_long, everyone, device, options.seed))
     project.close()
     return result
+
+
+def run_rounds(iteration: Iteration, rounds: int, corrected: int, references: Path) -> None:
+    """Round 0 and ``rounds`` more; after each but round 0 and the last, the ``corrected`` most uncertain cases get their references."""
+    for round in range(1, rounds + 1):
+        iteration.run(1)
+        review = Review(iteration.project)
+        for entry in review.queue("uncertainty")[: corrected if round < rounds else 0]:
+            [file] = references.glob(f"{entry.case.id}.*")
+            review.correct(entry.case, read_label_map(file), reviewer="reference")
 
 
 def prepared_project(
@@ -209,12 +224,13 @@ def table(results: Sequence[dict[str, Any]]) -> str:
     parts = []
     for key in sorted({_kind(r) for r in results}):
         group = [r for r in results if _kind(r) == key]
-        dataset, labelled, unlabelled, steps, views, settings, plan = key
+        dataset, labelled, unlabelled, corrected, steps, views, settings, plan = key
         seeds = ", ".join(str(seed) for seed in sorted({r["seed"] for r in group}))
         changed = f"; {', '.join(settings)}" if settings else ""
         planned = f"; plan {plan}" if plan else ""
+        reviewed = f", {corrected} corrected between two rounds" if corrected else ""
         seen = "one view" if len(views) == 1 else f"{len(views)} views"
-        title = f"**{dataset}, {labelled} labelled, {unlabelled} unlabelled**"
+        title = f"**{dataset}, {labelled} labelled, {unlabelled} unlabelled{reviewed}**"
         parts.append(f"\n{title} (seeds {seeds}; {seen}; {steps[0]} steps, then {steps[1]} a round{changed}{planned})\n")
         parts.append("| on the validation cases | Dice | HD95 mm |\n|---|---|---|")
         for title, name in _ROWS:
@@ -230,13 +246,17 @@ def table(results: Sequence[dict[str, Any]]) -> str:
     return "\n".join(parts)
 
 
-def _kind(result: dict[str, Any]) -> tuple[str, int, int, tuple[int, ...], tuple[int, ...], tuple[str, ...], str]:
-    """What must agree for results to stand in one table. Older results have no "plan" (its hash); without "views" there was one."""
+def _kind(result: dict[str, Any]) -> tuple[str, int, int, int, tuple[int, ...], tuple[int, ...], tuple[str, ...], str]:
+    """What must agree for results to stand in one table.
+
+    Older results lack "corrected" and "plan" (its hash); without "views" there was one.
+    """
     views = tuple(result.get("views", (0,)))
     return (
         result["dataset"],
         result["labelled"],
         result["unlabelled"],
+        result.get("corrected", 0),
         tuple(result["steps"]),
         views,
         tuple(result["settings"]),
