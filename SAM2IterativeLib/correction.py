@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,7 +19,6 @@ from .errors import DataError
 from .files import resolve_under
 from .foundation.checkpoints import Foundation
 from .foundation.features import FeatureCache, Window
-from .foundation.memory_bank import Entry
 from .foundation.propagation import Guidance, Propagator, axial_positions, classes_per_slice
 from .guidance.carrying import SETTLED_DICE, carried_logits, merged, reached_slices, settled_dice
 from .guidance.prompts import Prompt, reviewed_prompt
@@ -86,13 +85,12 @@ class Corrector:
         self._propagator = Propagator(foundation.model, device, memory or MemorySettings(), decay, stopped)
         self._windows: OrderedDict[tuple[str, int], Window] = OrderedDict()
 
-    def propagate(self, key: str, image: np.ndarray, correction: Correction, support: Sequence[Entry] = ()) -> Carried:
+    def propagate(self, key: str, image: np.ndarray, correction: Correction) -> Carried:
         """Carry one correction.
 
         Args:
             key: what the image is remembered under, such as its SHA-256.
             image: (k, j, i) as read, or (1, j, i, 3) colour.
-            support: memories of labelled cases, in the same orientation; they help SAM2 to tell where a structure ends.
 
         Raises:
             DataError: slices or axis that do not exist, another size than the image's, or nothing corrected on these slices.
@@ -105,8 +103,7 @@ class Corrector:
         shown = (labels > 0) if before is None else (labels > 0) | (before > 0)
         window = self._window((key, correction.axis), shown)
         guidance = _guidance(labels, origins, correction)
-        entries = [entry for entry in support if entry.class_index in origins]
-        answer = self._propagator.propagate(self._features.get(view, window), guidance, entries).logits
+        answer = self._propagator.propagate(self._features.get(view, window), guidance).logits
         result = self._decided(labels, before, answer, origins, correction, window)
         changed = tuple(int(z) for z in np.flatnonzero((result != labels).any(axis=(1, 2))))
         return Carried(np.ascontiguousarray(np.moveaxis(result, 0, correction.axis)), changed)

@@ -57,7 +57,7 @@ class TrainingLabels:
         reviewed: (k, j, i) bool: a person vouches for this voxel, so it has weight 1.
         decided: (k, C) bool: on this slice a person accepted, corrected or rejected this label (columns as ``values``), so
             a machine's claim of it on other voxels is known to be wrong.
-        rejected: the whole case was rejected and is not trained on.
+        rejected: the whole case was rejected; of it only what was ``reviewed`` since then is trained on.
     """
 
     labels: LabelMap
@@ -80,11 +80,11 @@ class TrainingLabels:
 
         Returns:
             Labels and float32 weights: a person's label with weight 1 where reviewed; weight 0 where the pseudo-label claims a
-            label that a person placed elsewhere or rejected on this slice, and everywhere if the case was rejected.
+            label that a person placed elsewhere or rejected on this slice, and wherever nothing was reviewed if the case was rejected.
         """
         merged = np.where(self.reviewed, self.labels.array, labels)
         if self.rejected:
-            return merged, np.zeros(labels.shape, np.float32)
+            return merged, self.reviewed.astype(np.float32)
         stray = np.zeros(labels.shape, bool)
         for column, value in enumerate(self.values):
             stray |= (labels == value) & self.decided[:, column, None, None]

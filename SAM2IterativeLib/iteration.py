@@ -14,7 +14,6 @@ import platform
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePath
 from typing import Any, TypeVar
@@ -60,14 +59,6 @@ SPACE_PER_VOXEL = 12
 """Bytes of artefacts per voxel and round: a generous bound, probabilities compress well."""
 
 
-@dataclass(frozen=True)
-class RunResult:
-    """How a run ended: the last finished round (None: not even round 0), and whether and why it may end there."""
-
-    last_round: int | None
-    verdict: Verdict
-
-
 class Iteration:
     """The rounds of one project.
 
@@ -90,7 +81,7 @@ class Iteration:
         self.stop_asked = stop_asked
         self._pace = _Pace()
 
-    def run(self, rounds: int, *, until_converged: bool = False) -> RunResult:
+    def run(self, rounds: int, *, until_converged: bool = False) -> Verdict:
         """Do up to ``rounds`` further rounds; the first ever includes round 0, the training on the labelled cases alone.
 
         A run that was stopped, killed or failed is continued to where it was going, whatever ``rounds`` says now.
@@ -98,6 +89,9 @@ class Iteration:
         Args:
             rounds: how many, at least 1.
             until_converged: stop earlier when the pseudo-labels stand still, and never go past ``rounds.maximum``.
+
+        Returns:
+            Whether and why the rounds may end there.
 
         Raises:
             Stopped: ``stop_asked`` said so; everything finished is kept.
@@ -114,6 +108,7 @@ class Iteration:
         self._pace.start(rounds_left=last - first + 1)
         verdict = self.verdict()
         done = first - 1
+        self._clear(method, done - 1)  # unless a kill came between the end of a round and its clearing
         for round in range(first, last + 1):
             if until_converged and round > 0 and verdict.finished:
                 break
@@ -122,7 +117,7 @@ class Iteration:
         self.project.journal.note(_RUN, _ENDED)
         reason = verdict.reason if verdict.finished and until_converged else f"round {done} is done; {verdict.reason}"
         self.report(RunFinished(done + 1, verdict.converged, reason))
-        return RunResult(done if done >= 0 else None, verdict)
+        return verdict
 
     def _target(self, first: int, rounds: int) -> int:
         """The last round of this run; that of an unfinished run where there is one."""
@@ -267,7 +262,9 @@ class Iteration:
     def _round_numbers(self, method: Method, round: int) -> dict[str, Any]:
         names = ("uncertainty", "agreement", "stability", "key_frames", "abstained_classes", "foundation_share")
         cases = self._usable("unlabelled")
-        table: dict[str, Any] = {name: self._mean(round, cases, name) for name in names}
+        open_cases = tuple(case for case in cases if method.run.review.status(case) in ("waiting", "partly decided"))
+        # What people decided stands still, or jumps once, whatever the rounds do: it says nothing about converging.
+        table: dict[str, Any] = {name: self._mean(round, open_cases if name == "stability" else cases, name) for name in names}
         table["cases"] = len(cases)
         table["decided_cases"] = len({d.case for d in method.run.review.decisions()})
         table["validation"] = self._validation(method, round)

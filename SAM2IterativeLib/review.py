@@ -21,7 +21,7 @@ from .decisions import Decision, DecisionKind, Layers, Status
 from .decisions import TrainingLabels as TrainingLabels
 from .errors import DataError, ProjectError
 from .files import sha256_of
-from .project import Case, Project
+from .project import Case, Project, Role
 from .project.journal import now
 from .volumes import LabelMap, read_label_map, require_same_grid, write_label_map
 
@@ -222,11 +222,13 @@ class Review:
     def training_labels(self, case: Case, reviewer: str | None = None) -> TrainingLabels | None:
         """What people said about a case: its own label map, with all standing decisions (of one reviewer) laid over it in order.
 
+        The label map of a case that was made unlabelled is not looked at.
+
         Returns:
             None if nobody said anything.
         """
         decisions = [d for d in self.decisions(case) if reviewer in (None, d.reviewer)]
-        own = self.project.read_case_label(case) if case.label is not None and reviewer is None else None
+        own = self.project.read_case_label(case) if case.label is not None and case.role != "unlabelled" and reviewer is None else None
         if own is None and not decisions:
             return None
         maps = {d.number: self.label_map(d) for d in decisions if d.label_file}
@@ -239,12 +241,19 @@ class Review:
         return layers.result()
 
     def vouched(self, most: int) -> Iterator[tuple[Case, TrainingLabels]]:
-        """Up to ``most`` usable cases that people labelled, or decided as a whole without rejecting them, in the project's order."""
-        found = 0
-        for case in self.project.cases("labelled", "unlabelled", usable=True):
-            said = self.training_labels(case) if found < most else None
-            if said is not None and said.complete and not said.rejected:
-                found += 1
+        """Up to ``most`` usable cases that people labelled, or decided as a whole without rejecting them, and that show a label.
+
+        Labelled cases go before decided ones where not all find a place, and come last, in the project's order: no machine had a hand
+        in the last one, so it is the best to judge by.
+        """
+        labelled = list(itertools.islice(self._vouched("labelled"), most))
+        yield from itertools.islice(self._vouched("unlabelled"), most - len(labelled))
+        yield from labelled
+
+    def _vouched(self, role: Role) -> Iterator[tuple[Case, TrainingLabels]]:
+        for case in self.project.cases(role, usable=True):
+            said = self.training_labels(case)
+            if said is not None and said.complete and not said.rejected and np.isin(said.labels.array, self.project.values).any():
                 yield case, said
 
     def final_labels(self, case: Case) -> FinalLabels | None:
@@ -323,16 +332,18 @@ class Review:
 
     def _disagreement(self, case: Case, pair: tuple[str, str]) -> Disagreement:
         first, second = (self.training_labels(case, reviewer) for reviewer in pair)
-        dice: dict[int, float | None] = {}
+        overlaps: dict[int, float | None] = {}
         if first is not None and second is not None:
             both = first.reviewed & second.reviewed
-            dice = {v: _dice(first.labels.array == v, second.labels.array == v, both) for v in self.project.values if both.any()}
-        return Disagreement(pair, (self.status(case, pair[0]), self.status(case, pair[1])), dice)
+            one, other = first.labels.array[both], second.labels.array[both]
+            overlaps = {value: _dice(one == value, other == value) for value in self.project.values if both.any()}
+        return Disagreement(pair, (self.status(case, pair[0]), self.status(case, pair[1])), overlaps)
 
 
-def _dice(first: np.ndarray, second: np.ndarray, where: np.ndarray) -> float | None:
-    total = int((first & where).sum() + (second & where).sum())
-    return 2.0 * int((first & second & where).sum()) / total if total else None
+def _dice(first: np.ndarray, second: np.ndarray) -> float | None:
+    """As ``metrics.dice``, whose SciPy would take longer to load than all of this file's work."""
+    total = int(first.sum()) + int(second.sum())
+    return 2.0 * int((first & second).sum()) / total if total else None
 
 
 def _decision(row: sqlite3.Row) -> Decision:

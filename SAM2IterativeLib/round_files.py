@@ -1,8 +1,9 @@
-"""What a round leaves for each case, for people, the report and the evaluation: the files' names, and reading them safely."""
+"""What a round leaves for each case, for people, the report and the evaluation: the files' names, and how they are read safely."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from .review import PROPOSAL
 from .volumes import LabelMap, read_label_map, read_volume
 
 COARSE, PROPAGATED, UNCERTAINTY, PROMPTS = "coarse.nii.gz", "propagated.nii.gz", "uncertainty.nii.gz", "prompts.json"
+
+_POINTS = ("box", "positive", "negative")
 
 LABEL_MAPS = {"coarse": COARSE, "propagated": PROPAGATED, "pseudo_label": PROPOSAL}
 """The label maps of a round in the order in which they are made: name in tables -> file; they hold label values."""
@@ -39,6 +42,16 @@ class KeyFramePrompt:
     box: np.ndarray
     positive: np.ndarray
     negative: np.ndarray
+
+
+def prompts_text(prompts: Sequence[KeyFramePrompt]) -> str:
+    """The content of ``PROMPTS``: JSON for people's eyes, points rounded to a micrometre."""
+    table = [
+        {"label": prompt.label, "slice": prompt.slice_index, "reviewed": prompt.reviewed}
+        | {name: np.round(getattr(prompt, name), 3).tolist() for name in _POINTS}
+        for prompt in prompts
+    ]
+    return json.dumps({"coordinates": "RAS mm", "prompts": table}, indent=1, sort_keys=True)
 
 
 class RoundFiles:
@@ -82,5 +95,5 @@ class RoundFiles:
 
 
 def _prompt(entry: dict[str, Any]) -> KeyFramePrompt:
-    points = {name: np.array(entry[name], dtype=float).reshape(-1, 3) for name in ("box", "positive", "negative")}
+    points = {name: np.array(entry[name], dtype=float).reshape(-1, 3) for name in _POINTS}
     return KeyFramePrompt(int(entry["label"]), int(entry["slice"]), bool(entry["reviewed"]), **points)

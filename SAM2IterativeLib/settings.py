@@ -1,7 +1,7 @@
 """Every choice a person can make, as frozen dataclasses with one strict loader.
 
 One definition serves the project file (TOML), the command line and the GUI's parameter node. Here stand *wishes* ("auto" is
-allowed); what the software decided for the data stands in the plan (``SAM2IterativeLib.plan``).
+allowed); what the software decided for the data stands in the plan (``dedicated.plan``).
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ NetworkKind = Literal["auto", "unet2d", "unet3d", "nnunet"]
 Settings_ = TypeVar("Settings_")
 
 
-def bounded(default: Any, low: float | None = None, high: float | None = None) -> Any:
-    """A dataclass field whose value must lie in [low, high]; None leaves that side open."""
-    return field(default=default, metadata={"low": low, "high": high})
+def bounded(default: Any, low: float | None = None, high: float | None = None, least: int = 0) -> Any:
+    """A dataclass field whose value, or values, must lie in [low, high]; None leaves that side open. A list has ``least`` or more."""
+    return field(default=default, metadata={"low": low, "high": high, "least": least})
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class RoundSettings:
     """How many rounds, which volumes each may learn from, when to stop (method (h), (j))."""
 
     maximum: int = bounded(3, 1, 100)
-    shares: tuple[float, ...] = (0.5, 0.75, 1.0)
+    shares: tuple[float, ...] = bounded((0.5, 0.75, 1.0), 0.0, 1.0, least=1)
     """Share of the unlabelled volumes, best agreement first, that rounds 1, 2, ... learn from; the last one repeats."""
     converged_dice: float = bounded(0.99, 0.0, 1.0)
     minimum_gain: float = bounded(0.002, 0.0, 1.0)
@@ -84,7 +84,7 @@ class KeyFrameSettings:
     count: int = bounded(3, 1, 32)
     """K: equal parts of a class's axial extent, one key frame each at most."""
     minimum_quality: float = bounded(0.35, 0.0, 1.0)
-    """Slices of a lower quality Q are never key frames."""
+    """Slices of a lower quality Q are no key frames; a class's best slice is one however low, as long as it may be prompted at all."""
     margin: int = bounded(3, 0, 50)
     """Pixels by which a mask is dilated before its uncertainty is summed, relative to the mask's area."""
     minimum_confidence: float = bounded(0.7, 0.0, 1.0)
@@ -137,7 +137,7 @@ class PseudoLabelSettings:
     foundation_share: float = bounded(0.5, 0.0, 1.0)
     """Weight of SAM2 against the network's history in the fused probabilities where both err alike; the one that errs less weighs more."""
     trusted_probability: float = bounded(0.8, 0.0, 1.0)
-    """Where SAM2 and the history disagree, a voxel is learned from only if their mean is at least so sure of its class."""
+    """Where SAM2 and the history disagree, a voxel is learned from only if their mean is surer of its class than this."""
 
 
 @dataclass(frozen=True)
@@ -251,5 +251,10 @@ def _converted_tuple(arguments: tuple[Any, ...], value: Any, where: str) -> tupl
 
 def _check_range(value: Any, limits: Mapping[str, Any], where: str) -> None:
     low, high = limits.get("low"), limits.get("high")
-    if (low is not None and value < low) or (high is not None and value > high):
+    if isinstance(value, tuple):
+        if len(value) < limits.get("least", 0):
+            raise SettingsError(f"has {len(value)} values.", where=where, cure=f"Give at least {limits['least']}.")
+        for item in value:
+            _check_range(item, limits, where)
+    elif (low is not None and value < low) or (high is not None and value > high):
         raise SettingsError(f"{value} is out of range [{'-∞' if low is None else low}, {'∞' if high is None else high}].", where=where)

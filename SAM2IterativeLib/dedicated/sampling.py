@@ -95,18 +95,20 @@ class Sampler:
             raise DataError("no case is labelled.", cure="Label at least one case, then train.")
         self._slices = [{view: _slices_by_class(_across(case.labels, view)) for view in plan.views} for case in cases]
 
-    @property
-    def labelled_per_batch(self) -> int:
-        """How many images of a batch come from labelled cases; they stand first."""
-        if not self._pseudo:
-            return self._plan.batch
-        return min(self._plan.batch - 1, max(1, round(self._plan.batch * self._plan.labelled_share)))
-
     def sample_spots(self, random: np.random.Generator) -> tuple[Spot, ...]:
         """Draw one batch: cases and views evenly, and in ``foreground_share`` of the images a slice that shows a class, classes evenly."""
-        count = self.labelled_per_batch
+        count = self._labelled_of_batch(random)
         groups = [self._labelled] * count + [self._pseudo] * (self._plan.batch - count)
         return tuple(self._sample_spot(int(random.choice(group)), random) for group in groups)
+
+    def _labelled_of_batch(self, random: np.random.Generator) -> int:
+        """How many images of a batch come from labelled cases; they stand first. A single image is one at random."""
+        batch, share = self._plan.batch, self._plan.labelled_share
+        if not self._pseudo:
+            return batch
+        if batch == 1:
+            return int(random.random() < share)
+        return min(batch - 1, max(1, round(batch * share)))
 
     def cut(self, spots: Sequence[Spot], reach: NDArray[np.float64]) -> Cutouts:
         """Cut the drawn images out; zeros with weight 0 where the case ends, but a slice beyond its ends repeats the last one.

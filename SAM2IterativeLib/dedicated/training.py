@@ -6,6 +6,7 @@ Step n draws all its chance from (seed, n) alone. So a run that was stopped and 
 from __future__ import annotations
 
 import copy
+import logging
 import math
 import time
 import zlib
@@ -27,6 +28,8 @@ from .networks import Weights, build_network, load_weights_into, memory_format, 
 from .plan import Plan
 from .sampling import Batch, Sampler
 from .weights import load_weights, save_weights
+
+log = logging.getLogger(__name__)
 
 Progress = Callable[[float, float, float | None], None]
 """Called with the fraction done (0..1), the running loss, and the seconds left (None while unknown)."""
@@ -111,13 +114,19 @@ class Task:
 
     def identity(self) -> dict[str, Any]:
         """What a checkpoint must agree with to be continued."""
-        cases = zlib.crc32(b"".join(case.name.encode() + bytes([case.labelled]) + case.labels.tobytes() for case in self.cases))
+        cases = 0
+        for case in self.cases:
+            for part in (case.name.encode(), bytes([case.labelled]), case.labels.tobytes(), case.weights.tobytes()):
+                cases = zlib.crc32(part, cases)
         start = 0 if self.start is None else zlib.crc32(b"".join(t.numpy().tobytes() for t in self.start.values()))
         return {"plan": self.plan.digest, "seed": self.seed, "cases": cases, "start": start}
 
 
 def train(task: Task, *, stop: Callable[[], bool] = lambda: False, progress: Progress = lambda *_: None) -> TrainedNetwork:
     """Train, or go on with a training that was stopped.
+
+    If the cases are others than then, training begins anew and the log says so: a person who decides on cases while a training rests
+    wants it to learn from that.
 
     Args:
         task: see ``Task``.
@@ -126,7 +135,7 @@ def train(task: Task, *, stop: Callable[[], bool] = lambda: False, progress: Pro
 
     Raises:
         Stopped: ``stop`` said so; the state was written to ``task.checkpoint`` first.
-        WeightsError: the checkpoint belongs to another plan, seed, case set or start, or is damaged.
+        WeightsError: the checkpoint belongs to another plan, seed or start, or is damaged.
         SettingsError: the loss was not finite a second time, in float32.
         ResourceError: not even one image at a time fits into the device's memory, or the disk is full.
     """
@@ -276,14 +285,18 @@ class _Training:
             save_weights(self.task.checkpoint, tensors, {"kind": "training", "identity": self.task.identity(), **values})
 
     def load(self, path: Path) -> None:
-        """Go on from a checkpoint of the same task."""
+        """Go on from a checkpoint of the same task; one of other cases is left alone."""
         tensors, values = load_weights(path)
-        if values.get("kind") != "training" or values.get("identity") != self.task.identity():
+        theirs, ours = values.get("identity"), self.task.identity()
+        if values.get("kind") != "training" or not isinstance(theirs, dict) or theirs | {"cases": 0} != ours | {"cases": 0}:
             raise WeightsError(
-                "the checkpoint belongs to another plan, seed, starting point or set of cases.",
+                "the checkpoint belongs to another plan, seed or starting point.",
                 where=path.name,
                 cure="Undo the change, or remove the file to begin this round's training again.",
             )
+        if theirs != ours:
+            log.warning("%s had other cases or labels: this training begins anew.", path.name)
+            return
         if values["precision"] == "float32":
             self.device = self.device.in_full_precision()
             self.scaler = torch.amp.GradScaler(self.device.kind, enabled=False)

@@ -150,10 +150,10 @@ def ranked_support(query: Query, entries: Sequence[Entry], settings: MemorySetti
 
 
 def _nearest_keys(query: Query, keys: Sequence[Entry], count: int) -> list[Entry]:
-    """The nearest key before and the nearest after, then the next nearest on either side."""
+    """The nearest key before and the nearest after, the nearer of the two first, then the next nearest on either side."""
     by_distance = sorted(keys, key=lambda e: abs(e.slice_index - query.slice_index))
     sides = [next((e for e in by_distance if (e.slice_index - query.slice_index) * side > 0), None) for side in (-1, 1)]
-    first = [e for e in sides if e is not None]
+    first = sorted((e for e in sides if e is not None), key=lambda e: abs(e.slice_index - query.slice_index))
     others = [e for e in by_distance if not any(e is f for f in first)]
     return [*first, *others][:count]
 

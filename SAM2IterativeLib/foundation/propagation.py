@@ -260,7 +260,7 @@ class _Pass:
             self.bank.add(entry)
 
     def _one_slice(self, z: int, active: list[int]) -> torch.Tensor:
-        """Logits (C, side, side) of every class against background; only what goes into memory has competed."""
+        """Logits (C, side, side) of every class against background; what goes into memory has competed first, but for key frames."""
         side = self.owner.model.image_size
         logits = torch.full((self.guidance.class_count, side, side), ABSENT_LOGIT, device=self.owner.device.torch)
         results: dict[int, tuple[Query, SliceResult]] = {}

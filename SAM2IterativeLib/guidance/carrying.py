@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from ..metrics import dice
 from .arrays import ClassMap, Mask, VoxelMap
 
 ANSWER_LIMIT = 6.0
@@ -160,8 +161,8 @@ def _walk(carried: Mask, present: Mask, origin: int, direction: int, corrected: 
 
 def _dice(a: Mask, b: Mask) -> float:
     """1 where both are empty: nothing changed."""
-    total = int(a.sum()) + int(b.sum())
-    return 2.0 * int((a & b).sum()) / total if total else 1.0
+    found = dice(a, b)
+    return 1.0 if found is None else found
 
 
 def merged(present: ClassMap, carried: ClassMap, reached: NDArray[np.bool_]) -> NDArray[np.uint8]:

@@ -6,6 +6,7 @@ Only what a reviewer drew goes along as an exact mask, because SAM2 copies such 
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -106,6 +107,28 @@ def reviewed_prompt(mask: Mask, slice_index: int, class_index: int) -> Prompt:
     """The exact mask (j, i) that a reviewer drew or accepted; an empty one stays, as it says "not on this slice"."""
     none = np.empty((0, 2), dtype=np.float32)
     return Prompt(slice_index, class_index, box=None, positive_points=none, negative_points=none, mask=mask.astype(bool))
+
+
+def with_reviewed(prompts: Sequence[Prompt], mask: Mask, reviewed: Mask, class_index: int) -> list[Prompt]:
+    """A class's prompts once people spoke: their masks where they saw it, the network's prompts where they decided nothing.
+
+    Args:
+        mask: (k, j, i), where people vouch for the class; reviewed: (k, j, i), where they vouch for any label or for background.
+    """
+    shown = mask.any(axis=(1, 2))
+    known: Mask = np.logical_or(shown, reviewed.all(axis=(1, 2)))
+    people = [reviewed_prompt(mask[z], int(z), class_index) for z in np.flatnonzero(shown)]
+    return [*people, *(prompt for prompt in prompts if not known[prompt.slice_index])]
+
+
+def with_reviewed_masks(labels: ClassMap, prompts: Mapping[int, Sequence[Prompt]]) -> ClassMap:
+    """A coarse mask (k, j, i) with the masks of reviewed prompts laid over it: they may lie where the network saw nothing."""
+    merged = labels.copy()
+    for c, found in prompts.items():
+        for prompt in found:
+            if prompt.mask is not None:
+                merged[prompt.slice_index, prompt.mask] = c
+    return merged
 
 
 def _box(mask: Mask, probability: VoxelMap, certainty: float) -> Box:

@@ -131,28 +131,6 @@ def choose_training_volumes(agreements: Mapping[str, float], share: float) -> tu
     return tuple(ranked[: max(1, int(share * len(ranked) + 0.5))])
 
 
-def overlay_review(pseudo: PseudoLabel, reviewed: ClassMap, segments: Collection[int] = (), slices: Collection[int] = ()) -> PseudoLabel:
-    """What a reviewer accepted or corrected replaces the pseudo-label with weight 1.
-
-    Args:
-        pseudo: the round's pseudo-label.
-        reviewed: the reviewer's label map as class indices, (k, j, i).
-        segments: the classes that were reviewed; empty: the whole case, background included.
-        slices: the slices that were reviewed; empty: all.
-
-    Returns:
-        A new pseudo-label. Where only some segments were reviewed, a voxel that the pseudo-label gives to one of them and
-        the reviewer does not becomes background with weight 0: it is known what it is not, not what it is.
-    """
-    here = np.zeros(pseudo.labels.shape, dtype=bool)
-    here[list(slices) if slices else slice(None)] = True
-    decided = here & np.isin(reviewed, list(segments)) if segments else here
-    refused = here & np.isin(pseudo.labels, list(segments)) & ~decided
-    labels = np.where(decided, reviewed, np.where(refused, 0, pseudo.labels)).astype(np.uint8)
-    weights = np.where(decided, 1.0, np.where(refused, 0.0, pseudo.weights)).astype(np.float32)
-    return PseudoLabel(labels, weights, pseudo.agreement)
-
-
 def _keep_largest_pieces(labels: NDArray[np.uint8], fused: Probabilities, classes: Collection[int]) -> Mask:
     """Give the smaller pieces of each class, in place, to their next likely class; returns the voxels moved (k, j, i)."""
     pieces = _smaller_pieces(labels, classes)

@@ -7,7 +7,7 @@ history (Jensen-Shannon divergence; Lin 1991), and the disagreement with SAM2's 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -61,6 +61,7 @@ def uncertainty(
     history_before: Probabilities | None,
     history_now: Probabilities,
     foundation: Probabilities | None = None,
+    heard: Mask | None = None,
 ) -> Uncertainty:
     """The uncertainty u of one volume after a prediction (method (b)).
 
@@ -69,12 +70,15 @@ def uncertainty(
         history_before: h_{t-1}; in round 0 the mean of the snapshots. None leaves the term u_js out.
         history_now: h_t.
         foundation: s_{t-1}, SAM2's probabilities of the last round; None (round 0) leaves the term u_dis out.
+        heard: (k, j, i), where SAM2 was asked; elsewhere u_dis is left out, as silence is no disagreement. None: everywhere.
     """
     u_ent = entropy(history_now)
     u_js = None if history_before is None else jensen_shannon(probabilities, history_before)
     u_dis = None if foundation is None else disagreement(probabilities, foundation)
-    present = [term for term in (u_ent, u_js, u_dis) if term is not None]
-    mean = sum(present[1:], start=present[0]) / np.float32(len(present))
+    mean = _mean([term for term in (u_ent, u_js) if term is not None])
+    if u_dis is not None:
+        all_terms = _mean([term for term in (u_ent, u_js, u_dis) if term is not None])
+        mean = all_terms if heard is None else np.where(heard, all_terms, mean)
     return Uncertainty(map=mean, entropy=u_ent, js=u_js, disagreement=u_dis)
 
 
@@ -149,6 +153,10 @@ def _shannon(p: Probabilities) -> VoxelMap:
     for p_c in p:
         total += entr(np.maximum(p_c, 0))
     return total
+
+
+def _mean(terms: Sequence[VoxelMap]) -> VoxelMap:
+    return sum(terms[1:], start=terms[0]) / np.float32(len(terms))
 
 
 def _unit(values: VoxelMap) -> VoxelMap:

@@ -8,13 +8,11 @@ specification; the paper leaves most formulas open.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from scipy import ndimage
@@ -29,13 +27,13 @@ from ..foundation.memory_bank import Entry
 from ..foundation.propagation import Guidance, Propagator, allowed_slices, axial_positions, classes_per_slice
 from ..guidance.convergence import label_stability
 from ..guidance.key_frames import PromptRecord, select_key_frames, slice_dice, slice_quality
-from ..guidance.prompts import Prompt, logits_of, prompts_on, reviewed_prompt
+from ..guidance.prompts import Prompt, logits_of, prompts_on, with_reviewed, with_reviewed_masks
 from ..guidance.pseudo_label import foundation_shares, fuse
 from ..guidance.uncertainty import first_history, uncertainty, update_history
 from ..presets import weights_in_use
 from ..project import Case, load_arrays, load_probabilities, save_arrays, save_probabilities
 from ..review import PROPOSAL
-from ..round_files import COARSE, LABEL_MAPS, PROMPTS, PROPAGATED, UNCERTAINTY
+from ..round_files import COARSE, LABEL_MAPS, PROMPTS, PROPAGATED, UNCERTAINTY, KeyFramePrompt, prompts_text
 from ..volumes import LabelMap, Volume, read_label_map, read_volume, write_label_map, write_volume
 from .method import SUPPORT_CASES, FractionDone, Method, Outcome, RunContext
 from .training_set import AGREEMENT, WEIGHTS, training_cases
@@ -99,7 +97,8 @@ class IFDL(Method):
     def begin_stage(self, round: int, stage: str) -> None:
         """Load the round's networks, or SAM2 and the labelled cases' memories."""
         if stage == "coarse":
-            self._loaded.predictors = self._round_predictors(round)
+            weights = (load_weights(file)[0] for file in self.history_files(round))
+            self._loaded.predictors = [Predictor(self.run.plan, each, self.run.device) for each in weights]
         elif stage == "propagation":
             self._load_foundation()
 
@@ -123,14 +122,14 @@ class IFDL(Method):
         stop = self.run.stop_asked
         network, *earlier = (partial(p.predict, volume.array, volume.geometry, stop=stop) for p in self._loaded.predictors)
         today = network()
-        if round == 0:
-            before = now = first_history(chain([today], (snapshot() for snapshot in earlier)))
-            answer = None
-        else:
+        answer = heard = None
+        if self._has_past(round, case):
             before = load_probabilities(self._path(round - 1, case, _HISTORY))
             now = update_history(before, today, self.run.settings.uncertainty.momentum)
-            answer = self._previous_answer(round, case)
-        doubt = uncertainty(today, before, now, answer)
+            answer, heard = self._previous_answer(round, case, today)
+        else:
+            before = now = first_history(chain([today], (snapshot() for snapshot in earlier)))
+        doubt = uncertainty(today, before, now, answer, heard)
         save_probabilities(self._path(round, case, _PROBABILITIES), today)
         save_probabilities(self._path(round, case, _HISTORY), now)
         self._write_classes(round, case, COARSE, today.argmax(0), volume)
@@ -139,17 +138,24 @@ class IFDL(Method):
             round, case, (_PROBABILITIES, _HISTORY, COARSE, UNCERTAINTY), {"uncertainty": _near_mask(doubt.map, now.argmax(0) > 0)}
         )
 
-    def _round_predictors(self, round: int) -> list[Predictor]:
-        """f_t, and in round 0 the earlier snapshots, whose mean with it is the first history."""
-        run = self.run
-        files = [weights_path(run, round)]
+    def history_files(self, round: int) -> list[Path]:
+        """The weights of f_t, and in round 0 of the earlier snapshots, whose mean with it is the first history."""
+        files = [weights_path(self.run, round)]
         if round == 0:  # the last snapshot is f_0 itself
-            files += sorted(run.project.models_folder.glob("round_0_snapshot_*.safetensors"))[:-1]
-        return [Predictor(run.plan, load_weights(file)[0], run.device) for file in files]
+            files += sorted(self.run.project.models_folder.glob("round_0_snapshot_*.safetensors"), key=_number)[:-1]
+        return files
 
-    def _previous_answer(self, round: int, case: Case) -> np.ndarray | None:
+    def _has_past(self, round: int, case: Case) -> bool:
+        """Whether the case went through the round before: not if it was imported, or taken back, since then."""
+        return round > 0 and self.run.project.journal.unit(round - 1, "pseudo_label", case.id) is not None
+
+    def _previous_answer(self, round: int, case: Case, today: np.ndarray) -> tuple[np.ndarray | None, np.ndarray | None]:
+        """SAM2's last answer, and where it counts: not where the network sees a class that SAM2 was not asked about."""
         path = self._path(round - 1, case, _ANSWER)
-        return load_probabilities(path) if path.is_file() else None
+        if not path.is_file():
+            return None, None
+        abstained = load_arrays(self._path(round - 1, case, _RECORD))["abstained"]
+        return load_probabilities(path), ~np.isin(today.argmax(0), abstained)
 
     # (c)-(g): key frames, prompts, memories, propagation
 
@@ -163,9 +169,12 @@ class IFDL(Method):
         answer, abstained = self._answer(volume, grid, history, prompts)
         error = np.full(run.class_count, np.nan) if self._loaded.error is None else self._loaded.error
         files = [PROMPTS, _RECORD]
-        write_text(self._path(round, case, PROMPTS), _prompts_text(prompts, grid, run.project.values))
+        for_people = [_for_people(prompt, grid, run.project.values[c - 1]) for c, found in sorted(prompts.items()) for prompt in found]
+        write_text(self._path(round, case, PROMPTS), prompts_text(for_people))
         labels = history.argmax(0)
-        if answer is not None:
+        if answer is None:
+            self._path(round, case, _ANSWER).unlink(missing_ok=True)  # of an attempt with other prompts that was interrupted
+        else:
             network = grid.turned(load_probabilities(self._path(round, case, _PROBABILITIES))).argmax(0)
             agreed = slice_dice(answer.argmax(0), network, run.class_count)
             record = record.updated(agreed, {c: [p.slice_index for p in found] for c, found in prompts.items()})
@@ -189,33 +198,24 @@ class IFDL(Method):
         """Key frames by quality, and every slice that a person decided, with exactly the person's mask."""
         settings = self.run.settings
         stability = None
-        if round > 0:
+        if self._has_past(round, case):
             before = grid.turned(load_probabilities(self._path(round - 1, case, _HISTORY))).argmax(0)
             stability = slice_dice(history.argmax(0), before, self.run.class_count)
         quality = slice_quality(history, doubt, settings.key_frames, reliability=record.reliability, stability=stability)
         frames = select_key_frames(quality, history.argmax(0), settings.key_frames)
         prompts = prompts_on(frames, history, doubt, settings.prompts, settings.key_frames.margin)
-        for c, reviewed in self._reviewed_prompts(case, grid).items():
-            decided = {prompt.slice_index for prompt in reviewed}
-            prompts[c] = [*reviewed, *(p for p in prompts.get(c, []) if p.slice_index not in decided)]
-        return {c: found for c, found in prompts.items() if found}
-
-    def _reviewed_prompts(self, case: Case, grid: WorkingGrid) -> dict[int, list[Prompt]]:
         said = self.run.review.training_labels(case) if case.role == "unlabelled" else None
-        if said is None or said.rejected:
-            return {}
-        labels, reviewed = grid.turned(said.labels.array), grid.turned(said.reviewed)
-        found: dict[int, list[Prompt]] = {}
-        for c, value in enumerate(self.run.project.values, 1):
-            shown = np.flatnonzero(reviewed.all((1, 2)) & (labels == value).any((1, 2)))
-            found[c] = [reviewed_prompt(labels[z] == value, int(z), c) for z in shown]
-        return {c: prompts for c, prompts in found.items() if prompts}
+        if said is not None:
+            labels, reviewed = grid.turned(said.labels.array), grid.turned(said.reviewed)
+            for c, value in enumerate(self.run.project.values, 1):
+                prompts[c] = with_reviewed(prompts.get(c, []), (labels == value) & reviewed, reviewed, c)
+        return {c: found for c, found in prompts.items() if found}
 
     def _answer(
         self, volume: Volume, grid: WorkingGrid, history: np.ndarray, prompts: Mapping[int, Sequence[Prompt]]
     ) -> tuple[np.ndarray | None, frozenset[int]]:
         """SAM2's probabilities (C+1, k, j, i) in the working orientation, and the classes that it said nothing about."""
-        propagator, labels = self._loaded.propagator, history.argmax(0)
+        propagator, labels = self._loaded.propagator, with_reviewed_masks(history.argmax(0), prompts)
         assert propagator is not None  # loaded by begin_stage
         if not prompts and not self._loaded.support:
             return None, frozenset(range(1, self.run.class_count + 1))
@@ -243,10 +243,7 @@ class IFDL(Method):
         self._loaded.support, self._loaded.error = self._support_and_error(propagator)
 
     def _support_and_error(self, propagator: Propagator) -> tuple[list[Entry], np.ndarray | None]:
-        """Memories of the cases that people labelled or decided as a whole, never of a machine's labels; the last one is the trial's.
-
-        The last one is also the one that adapting SAM2 holds out.
-        """
+        """Memories of the cases that people vouch for; the last one, which adapting holds out too, is the trial's."""
         run = self.run
         entries: list[Entry] = []
         last: tuple[str, VolumeFeatures, np.ndarray] | None = None
@@ -292,7 +289,7 @@ class IFDL(Method):
         write_label_map(self._path(round, case, PROPOSAL), LabelMap(values, volume.geometry))
         save_arrays(self._path(round, case, WEIGHTS), {"weights": np.rint(weights * 255).astype(np.uint8)})
         numbers: dict[str, float | None] = {AGREEMENT: fused.agreement, "foundation_share": float(shares.mean())}
-        if round > 0:
+        if self._has_past(round, case):
             before = read_label_map(self._path(round - 1, case, PROPOSAL), trusted=True)
             numbers["stability"] = label_stability(
                 LabelMap(values, volume.geometry).classes(run.project.values), before.classes(run.project.values), run.class_count
@@ -314,10 +311,9 @@ class IFDL(Method):
         return read_volume(self._path(round, case, UNCERTAINTY), trusted=True).array.astype(np.float32)
 
     def _record(self, round: int, case: Case, shape: tuple[int, ...]) -> PromptRecord:
-        path = self._path(round - 1, case, _RECORD)
-        if round == 0 or not path.is_file():
+        if not self._has_past(round, case):
             return PromptRecord.empty(shape[0] - 1, shape[1])
-        arrays = load_arrays(path)
+        arrays = load_arrays(self._path(round - 1, case, _RECORD))
         return PromptRecord(arrays["mean"], arrays["count"])
 
 
@@ -329,6 +325,11 @@ def weights_path(run: RunContext, round: int) -> Path:
     return run.project.models_folder / f"round_{round}.safetensors"
 
 
+def _number(path: Path) -> int:
+    """The number at the end of a snapshot's name; sorted as text, 10 would come before 9."""
+    return int(path.stem.rsplit("_", 1)[1])
+
+
 def _near_mask(doubt: np.ndarray, mask: np.ndarray, margin: int = 3) -> float:
     """Mean uncertainty of a case in and within ``margin`` pixels of its structures: what the review queue is ordered by.
 
@@ -338,25 +339,12 @@ def _near_mask(doubt: np.ndarray, mask: np.ndarray, margin: int = 3) -> float:
     return float(doubt[near].mean()) if near.any() else float(doubt.max(initial=0.0))
 
 
-def _prompts_text(prompts: Mapping[int, Sequence[Prompt]], grid: WorkingGrid, values: Sequence[int]) -> str:
-    """Prompts as JSON for people's eyes: RAS mm, label values; "slice" is the index in the case's working orientation."""
-    table: list[dict[str, Any]] = []
-    for c, found in sorted(prompts.items()):
-        for prompt in found:
-            reviewed = prompt.mask is not None
-            table.append({"label": values[c - 1], "slice": prompt.slice_index, "reviewed": reviewed, **_points(prompt, grid)})
-    return json.dumps({"coordinates": "RAS mm", "prompts": table}, indent=1, sort_keys=True)
-
-
-def _points(prompt: Prompt, grid: WorkingGrid) -> dict[str, Any]:
+def _for_people(prompt: Prompt, grid: WorkingGrid, value: int) -> KeyFramePrompt:
     z = prompt.slice_index
     corners: list[list[float]] = []
     if prompt.box is not None:
         j0, i0, j1, i1 = (edge - 0.5 for edge in prompt.box)
         corners = [[z, j0, i0], [z, j0, i1], [z, j1, i1], [z, j1, i0]]
-    groups = {
-        "box": corners,
-        "positive": [[z, *point] for point in prompt.positive_points.tolist()],
-        "negative": [[z, *point] for point in prompt.negative_points.tolist()],
-    }
-    return {name: np.round(grid.ras_of(np.array(found)), 3).tolist() if found else [] for name, found in groups.items()}
+    positive, negative = ([[z, *point] for point in points.tolist()] for points in (prompt.positive_points, prompt.negative_points))
+    box, inside, outside = (grid.ras_of(np.array(found)) if found else np.empty((0, 3)) for found in (corners, positive, negative))
+    return KeyFramePrompt(value, z, prompt.mask is not None, box, inside, outside)

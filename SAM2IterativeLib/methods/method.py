@@ -69,7 +69,8 @@ class Outcome:
 class Method(ABC):
     """One published system. Stages are run in order, each over all cases, so a stage's model is loaded once a round.
 
-    Every stage may be repeated: it depends only on files of earlier stages and rounds, and makes the same files again.
+    Every stage may be repeated: it depends only on files of earlier stages and rounds, on the settings and on what people decided until
+    then, and makes the same files again from these.
     """
 
     stages: ClassVar[tuple[str, ...]]

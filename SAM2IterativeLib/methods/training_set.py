@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from ..dedicated.cases import TrainingCase, prepare_image, prepare_labels
@@ -9,7 +11,7 @@ from ..files import atomic_write
 from ..guidance.pseudo_label import choose_training_volumes
 from ..project import Case, load_arrays
 from ..review import PROPOSAL, TrainingLabels
-from ..volumes import Volume, read_label_map
+from ..volumes import LabelMap, Volume, read_label_map
 from .method import RunContext
 
 WEIGHTS = "weights.npz"
@@ -20,7 +22,8 @@ def training_cases(run: RunContext, round: int) -> list[TrainingCase]:
     """The cases that the network of ``round`` is trained on.
 
     What a person vouches for as a whole counts as labelled, with weight 1; what was rejected is left out; of the other unlabelled cases
-    those whose pseudo-labels of the round before agree best with the network, as many as the round's share allows.
+    those whose pseudo-labels of the round before agree best with the network, as many as the round's share allows, and in any case those
+    of which a person decided a part.
     """
     cases: list[TrainingCase] = []
     open_cases: dict[str, tuple[Case, TrainingLabels | None]] = {}
@@ -28,24 +31,29 @@ def training_cases(run: RunContext, round: int) -> list[TrainingCase]:
     for case in run.project.cases("labelled", "unlabelled", usable=True):
         run.check_stop()
         said = review.training_labels(case)
-        if said is not None and said.rejected:
+        if said is not None and said.rejected and not said.reviewed.any():
             continue
         if said is not None and said.complete:
             cases.append(_prepared(run, case, said.labels.array, None, labelled=True))
         elif case.role == "unlabelled":
             open_cases[case.id] = case, said
     if round > 0:
-        for name in chosen_volumes(run, round, list(open_cases)):
+        partly = [name for name, (_, said) in open_cases.items() if said is not None and said.reviewed.any()]
+        for name in dict.fromkeys([*chosen_volumes(run, round, list(open_cases)), *_labelled_before(run, round, partly)]):
             cases.append(_pseudo_labelled(run, round - 1, *open_cases[name]))
     return cases
 
 
 def chosen_volumes(run: RunContext, round: int, names: list[str]) -> tuple[str, ...]:
     """Of these cases the ones whose pseudo-labels of the round before are learned from, best agreement first."""
-    journal = run.project.journal
-    agreements = {name: value for name in names if (value := journal.numbers(round - 1, name).get(AGREEMENT)) is not None}
     shares = run.settings.rounds.shares
-    return choose_training_volumes(agreements, shares[min(round, len(shares)) - 1])
+    return choose_training_volumes(_labelled_before(run, round, names), shares[min(round, len(shares)) - 1])
+
+
+def _labelled_before(run: RunContext, round: int, names: Sequence[str]) -> dict[str, float]:
+    """Of these cases those that the round before gave a pseudo-label, with their agreement."""
+    journal = run.project.journal
+    return {name: value for name in names if (value := journal.numbers(round - 1, name).get(AGREEMENT)) is not None}
 
 
 def _pseudo_labelled(run: RunContext, round: int, case: Case, said: TrainingLabels | None) -> TrainingCase:
@@ -59,9 +67,7 @@ def _pseudo_labelled(run: RunContext, round: int, case: Case, said: TrainingLabe
 def _prepared(run: RunContext, case: Case, values: np.ndarray, weights: np.ndarray | None, *, labelled: bool) -> TrainingCase:
     """``values`` are label values (k, j, i) on the case's own grid."""
     volume = run.project.read_case_image(case)
-    classes = np.zeros(values.shape, np.uint8)
-    for index, value in enumerate(run.project.values, 1):
-        classes[values == value] = index
+    classes = LabelMap(values, volume.geometry).classes(run.project.values)
     labels, planned = prepare_labels(classes, volume.geometry, run.plan, weights)
     return TrainingCase(case.id, prepared_image(run, case, volume), labels, planned, labelled)
 

@@ -17,7 +17,7 @@ MINIMUM_AREA = 40 / REFERENCE_SIDE**2
 GUIDED_SHARE = 0.2
 """Share of the later clips whose slices come with a network's logits, as in the rounds."""
 COARSEST = 4.0
-"""Scanner's pixels of the clips, in 1/``REFERENCE_SIDE`` of the field of view: at this a field has 32 of them, as a hippocampus's window."""
+"""Largest pixels of a clip's scanner, in 1/``REFERENCE_SIDE`` of the field of view: 32 pixels a row, as windows around hippocampi have."""
 SLICE_DISTANCES = (0.015, 0.2)
 """Range of the distance between slices in half fields of view, wide enough that many objects end within a clip."""
 

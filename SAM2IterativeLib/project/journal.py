@@ -128,15 +128,6 @@ class Journal:
                 (round, stage, case, json.dumps(hashes, sort_keys=True), float(seconds), now()),
             )
 
-    def redo(self, round: int, stage: str | None = None, case: str | None = None) -> int:
-        """Forget finished units of a round, so that they are done again; returns how many. Files stay until overwritten."""
-        with self.writing() as database:
-            cursor = database.execute(
-                'DELETE FROM units WHERE round = ? AND (? IS NULL OR stage = ?) AND (? IS NULL OR "case" = ?)',
-                (round, stage, stage, case, case),
-            )
-            return cursor.rowcount
-
     # Rounds
 
     def finish_round(self, round: int, numbers: Mapping[str, Any]) -> None:

@@ -52,7 +52,14 @@ def test_half_of_a_batch_is_labelled_and_stands_first(plan: Plan) -> None:
 
 def test_without_pseudo_labels_the_whole_batch_is_labelled() -> None:
     sampler = Sampler([case(0, PLAN_2D)], PLAN_2D)
-    assert sampler.labelled_per_batch == cut(sampler, sampler.sample_spots(np.random.default_rng(0)), PLAN_2D).labelled == PLAN_2D.batch
+    assert cut(sampler, sampler.sample_spots(np.random.default_rng(0)), PLAN_2D).labelled == PLAN_2D.batch
+
+
+def test_batches_of_one_image_are_labelled_now_and_then() -> None:
+    plan = replace(PLAN_2D, batch=1)
+    sampler = Sampler([case(0, plan), case(1, plan, labelled=False)], plan)
+    labelled = sum(cut(sampler, sampler.sample_spots(np.random.default_rng(seed)), plan).labelled for seed in range(40))
+    assert 10 <= labelled <= 30
 
 
 def test_structures_are_drawn_more_often_and_rare_classes_too() -> None:

@@ -75,11 +75,9 @@ def test_a_checkpoint_of_another_training_is_refused(tmp_path: Path) -> None:
     with pytest.raises(Stopped):
         train(task, stop=after(2))
     weights = train(replace(task, checkpoint=None)).weights
-    changed = replace(task.cases[2], labels=np.zeros_like(task.cases[2].labels))
     for other in (
         replace(task, seed=9),
         replace(task, plan=replace(SHORT, learning_rate=0.1)),
-        replace(task, cases=[*task.cases[:2], changed]),
         replace(task, start=weights),
     ):
         with pytest.raises(WeightsError, match=r"training\.safetensors: the checkpoint belongs to another plan, seed"):
@@ -88,6 +86,16 @@ def test_a_checkpoint_of_another_training_is_refused(tmp_path: Path) -> None:
     task.checkpoint.write_bytes(task.checkpoint.read_bytes()[:-50])
     with pytest.raises(WeightsError, match="no whole safetensors"):
         train(task)
+
+
+@pytest.mark.parametrize("part", ["labels", "weights"])
+def test_after_a_review_an_unfinished_training_begins_anew(tmp_path: Path, part: str) -> None:
+    task = Task(SHORT, cases(SHORT, 2, 1), CPU, checkpoint=tmp_path / "training.safetensors")
+    with pytest.raises(Stopped):
+        train(task, stop=after(2))
+    decided = replace(task.cases[2], **{part: np.zeros_like(getattr(task.cases[2], part))})
+    after_review = replace(task, cases=[*task.cases[:2], decided])
+    assert content_hash(train(after_review).weights) == content_hash(train(replace(after_review, checkpoint=None)).weights)
 
 
 def test_a_later_round_goes_on_from_the_weights_it_is_given() -> None:

@@ -10,6 +10,7 @@ import pytest
 import torch
 from small_projects import CPU, run_rounds, shipped_weights, small_project, tiny_weights
 
+from SAM2IterativeLib.dedicated.cases import prepare_case
 from SAM2IterativeLib.dedicated.prediction import Predictor
 from SAM2IterativeLib.dedicated.training import Task, train
 from SAM2IterativeLib.dedicated.weights import load_weights
@@ -20,8 +21,9 @@ from SAM2IterativeLib.foundation.propagation import Guidance, Propagator
 from SAM2IterativeLib.geometry import Geometry
 from SAM2IterativeLib.iteration import Iteration
 from SAM2IterativeLib.methods import load_method, method_names
+from SAM2IterativeLib.methods.ifdl import IFDL
 from SAM2IterativeLib.methods.method import RunContext
-from SAM2IterativeLib.methods.training_set import chosen_volumes, training_cases
+from SAM2IterativeLib.methods.training_set import chosen_volumes
 from SAM2IterativeLib.methods.working_grid import WorkingGrid
 from SAM2IterativeLib.phantom import phantom_case
 from SAM2IterativeLib.project import Project, load_arrays, load_probabilities
@@ -110,6 +112,17 @@ def test_partly_reviewed_slices_become_exact_prompts(tmp_path: Path, weights: Pa
         assert (proposal[3] == drawn[3]).all()
 
 
+@pytest.mark.parametrize("count", [3, 12])
+def test_the_first_history_leaves_out_the_last_snapshot_alone(tmp_path: Path, weights: Path, count: int) -> None:
+    """The last snapshot is the network itself, which is counted already."""
+    with small_project(tmp_path / "p", weights, unlabelled=1, steps=40) as project:
+        project.change_settings(replaced(project.settings, "dedicated.snapshots", count))
+        method = IFDL(RunContext(project, Iteration(project, CPU, lambda m: None).plan(), CPU, lambda m: None))
+        method.train(0, lambda fraction, text: None)
+        files = [path.name for path in method.history_files(0)]
+        assert files == ["round_0.safetensors", *(f"round_0_snapshot_{n}.safetensors" for n in range(count - 1))]
+
+
 def test_a_volume_without_key_frames_is_labelled_through_the_labelled_cases() -> None:
     """The anatomical prior: no prompt at all, memories of two other individuals only."""
     foundation = load_foundation(shipped_weights(), CPU)
@@ -146,13 +159,16 @@ def test_uncertainty_tells_errors_on_real_volumes(real_data: Path, tmp_path: Pat
 
 
 def test_training_sees_only_what_it_may(tmp_path: Path, weights: Path) -> None:
-    """A network trained on the labelled cases alone equals round 0's, whatever else lies in the project."""
-    with small_project(tmp_path / "p", weights, unlabelled=1) as project:
+    """Round 0's network equals one that was trained on the labelled cases outside the project, whatever else lies in it."""
+    with small_project(tmp_path / "p", weights, unlabelled=2) as project:
         iteration = Iteration(project, CPU, lambda m: None)
         run = RunContext(project, iteration.plan(), CPU, lambda m: None)
-        method = load_method("ifdl")(run)
-        method.train(0, lambda fraction, text: None)
-        alone = train(Task(run.plan, training_cases(run, 0), CPU, 0)).weights
+        project.add_label(project.case("case_3"), phantom_case(3, size=(8, 32, 32))[1])
+        project.set_role("case_3", "unlabelled")
+        load_method("ifdl")(run).train(0, lambda fraction, text: None)
+        phantoms = [(n, *phantom_case(n, size=(8, 32, 32))) for n in (0, 1)]
+        cases = [prepare_case(f"case_{n}", image.array, image.geometry, run.plan, label.array) for n, image, label in phantoms]
+        alone = train(Task(run.plan, cases, CPU, 0)).weights
         kept = load_weights(project.models_folder / "round_0.safetensors")[0]
         assert all(torch.equal(alone[name], kept[name]) for name in alone)
         image = project.read_case_image(project.case("case_2"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import subprocess
@@ -21,6 +22,7 @@ from SAM2IterativeLib.iteration import Iteration, run_safely
 from SAM2IterativeLib.messages import CaseSetAside, Message, RoundFinished, RunFailed, RunFinished, StageFinished
 from SAM2IterativeLib.methods.method import RunContext
 from SAM2IterativeLib.methods.training_set import training_cases
+from SAM2IterativeLib.phantom import phantom_case
 from SAM2IterativeLib.project import Project
 from SAM2IterativeLib.review import Review
 from SAM2IterativeLib.settings import Label, Settings, replaced
@@ -188,6 +190,55 @@ def test_decisions_reach_the_next_round(tmp_path: Path, weights: Path) -> None:
         assert not cases["case_4"].labelled
         run_rounds(project, 1)
         assert (review.proposal(project.case("case_2"))[1].array == drawn).all(), "what a person drew is never overwritten"
+
+
+def test_cases_may_join_later_and_come_back(tmp_path: Path, weights: Path) -> None:
+    """Neither has a history: the rounds begin one for them."""
+    with small_project(tmp_path / "project", weights, unlabelled=3) as project:
+        run_rounds(project, 1)
+        project.set_aside("case_4", "for a while")
+        run_rounds(project, 1)
+        project.set_aside("case_4", "")
+        project.add_case("late", phantom_case(7, size=(8, 32, 32))[0], None)
+        messages: list[Message] = []
+        run_rounds(project, 2, messages)
+        assert not [m for m in messages if isinstance(m, CaseSetAside)]
+        for name in ("late", "case_4"):
+            assert "stability" not in project.journal.numbers(3, name) and "stability" in project.journal.numbers(4, name)
+            assert project.artefact(4, name, "pseudo_label.nii.gz").is_file()
+
+
+def test_what_is_decided_says_nothing_about_converging(tmp_path: Path, weights: Path) -> None:
+    with small_project(tmp_path / "project", weights, unlabelled=3) as project:
+        run_rounds(project, 1)
+        Review(project).accept(project.case("case_2"), reviewer="A")
+        run_rounds(project, 1)
+        still_open = [project.journal.numbers(2, name)["stability"] for name in ("case_3", "case_4")]
+        assert project.journal.numbers(2, "case_2")["stability"] == 1.0
+        assert project.journal.rounds()[2]["stability"] == pytest.approx(np.mean(np.array(still_open, float)))
+
+
+def test_a_review_while_a_training_rests_does_not_block_it(tmp_path: Path, weights: Path) -> None:
+    with small_project(tmp_path / "project", weights) as project:
+        run_rounds(project, 1)
+        asked = itertools.count()
+        with pytest.raises(Stopped):
+            Iteration(project, CPU, lambda m: None, lambda: next(asked) > 6).run(1)
+        assert list(project.models_folder.glob("round_2_unfinished*"))
+        Review(project).accept(project.case("case_2"), reviewer="A")
+        run_rounds(project, 1)
+        assert max(project.journal.rounds()) == 2 and not list(project.models_folder.glob("*unfinished*"))
+
+
+def test_a_case_that_was_decided_in_part_is_always_learned_from(tmp_path: Path, weights: Path) -> None:
+    with small_project(tmp_path / "project", weights, unlabelled=4) as project:
+        run_rounds(project, 1)
+        run = RunContext(project, Iteration(project, CPU, lambda m: None).plan(), CPU, lambda m: None)
+        left_out = next(n for n in ("case_2", "case_3", "case_4", "case_5") if n not in {c.name for c in training_cases(run, 2)})
+        case = project.case(left_out)
+        Review(project).accept(case, reviewer="A", slices=[3])
+        [learned] = [c for c in training_cases(run, 2) if c.name == left_out]
+        assert not learned.labelled and (learned.weights == 1).all((1, 2)).any()
 
 
 def test_what_cannot_begin_says_why(tmp_path: Path, weights: Path) -> None:

@@ -119,6 +119,11 @@ def test_support_gives_way_to_key_frames_where_both_do_not_fit() -> None:
     assert [e.source for e in conditioning] == ["support", "key", "key", "key"]
 
 
+def test_one_place_for_a_key_frame_goes_to_the_nearest() -> None:
+    entries = [entry("key", z) for z in (2, 22)]
+    assert [slices(bank(entries, support=0, key=1).chosen(query(z))[0]) for z in (5, 20)] == [[2], [22]]
+
+
 def test_the_stock_bank_takes_every_key_frame_and_what_its_pointers_reach_whatever_the_quality() -> None:
     entries = [entry("key", z) for z in (0, 5, 15, 39)] + [entry("support", 3)]
     entries += [entry("recent", z, quality=0.0, present=z % 2 == 0) for z in range(10, 30)]

@@ -102,6 +102,38 @@ def test_support_comes_from_another_case_where_there_is_one(monkeypatch: pytest.
     assert set(shown) == {"case_0"}
 
 
+def test_a_lone_case_does_not_support_the_slices_that_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows: list[set[int]] = []
+    real = adaptation._shown
+
+    def noting(foundation: Foundation, volume: LabelledVolume, c: int, slices: np.ndarray, random: np.random.Generator) -> object:
+        rows.append(set(slices.tolist()))
+        return real(foundation, volume, c, slices, random)
+
+    monkeypatch.setattr(adaptation, "_shown", noting)
+    real_clip(FOUNDATION, VOLUMES[:1], Exercise(8, 1, 2, "none", support=2), seeded(), CPU)
+    assert not any(clip & support for clip, support in zip(rows[::2], rows[1::2], strict=True))
+
+
+def test_few_steps_are_judged_at_their_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    scores(monkeypatch, 0.5, 0.6)
+    assert adapt(FOUNDATION, VOLUMES[:2], VOLUMES[2], AdaptationPlan(steps=2, check_every=25), CPU)[1] == 0.6
+
+
+def test_the_object_score_is_set_on_the_held_out_case(monkeypatch: pytest.MonkeyPatch) -> None:
+    calibrated: list[list[str]] = []
+
+    def lower(foundation: Foundation, device: object, volumes: list[LabelledVolume]) -> float:
+        calibrated.append([volume.name for volume in volumes])
+        return 0.0
+
+    monkeypatch.setattr(adaptation, "calibrate_object_score", lower)
+    for values in ((0.5, 0.6), (0.5, 0.4)):
+        scores(monkeypatch, *values)
+        adapt(FOUNDATION, VOLUMES[:2], VOLUMES[2], AdaptationPlan(steps=1, check_every=1), CPU)
+    assert calibrated == [["case_2"]], "only where adapting helped"
+
+
 def test_every_exercise_has_something_to_learn() -> None:
     for seed in range(300):
         exercise = sample_real_exercise(seeded(seed))
@@ -120,13 +152,13 @@ def test_nothing_is_kept_that_does_not_help(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_what_helped_most_is_kept_not_what_came_last(monkeypatch: pytest.MonkeyPatch) -> None:
-    judged = scores(monkeypatch, 0.5, 0.6, 0.8, 0.7)
+    judged = scores(monkeypatch, 0.5, 0.6, 0.8, 0.7, 0.75)  # the last: after the object score was set
     states: list[torch.Tensor] = []
     plan = AdaptationPlan(steps=3, check_every=1, learning_rate=1e-3)
     before, after, model = adapt(
         FOUNDATION, VOLUMES[:2], VOLUMES[2], plan, CPU, lambda done, text: states.append(judged[-1].model.maskmem_tpos_enc.clone())
     )
-    assert (before, after) == (0.5, 0.8)
+    assert (before, after) == (0.5, 0.75)
     assert torch.equal(model.maskmem_tpos_enc, states[1]) and not torch.equal(states[1], states[2])
     assert not model.training and not any(p.requires_grad for p in model.parameters())
 
@@ -155,7 +187,7 @@ def test_it_stops_early_when_patience_ends(monkeypatch: pytest.MonkeyPatch) -> N
     adapt(
         FOUNDATION, VOLUMES[:2], VOLUMES[2], AdaptationPlan(steps=50, check_every=1, patience=2), CPU, lambda done, text: told.append(text)
     )
-    assert len(judged) == 4 and len(told) == 3
+    assert len(judged) == 5 and len(told) == 3
     assert "0.600" in told[0] and "0.500" in told[0]
 
 
@@ -275,7 +307,7 @@ def test_accepted_cases_are_learned_from_too(three_labelled: Project) -> None:
     first = three_labelled.cases("labelled")[0]
     answer = LabelMap(three_labelled.read_case_label(first).array, three_labelled.read_case_image(case).geometry)
     Review(three_labelled).correct(case, answer, reviewer="A")
-    assert [v.name for v in labelled_volumes(three_labelled)] == ["case_0", "case_1", "case_2", "case_3"]
+    assert [v.name for v in labelled_volumes(three_labelled)] == ["case_3", "case_0", "case_1", "case_2"]
 
 
 def test_official_weights_are_not_adapted(tmp_path: Path) -> None:

@@ -49,6 +49,8 @@ def test_a_persons_file_is_kept(tmp_path: Path) -> None:
         ("name = ", r"project\.toml: the file cannot be read"),
         ("nam = 'x'", "unknown setting 'nam'.* Did you mean 'name'"),
         ("[rounds]\nmaximum = 0", "maximum: 0 is out of range"),
+        ("[rounds]\nshares = []", "shares: has 0 values"),
+        ("[rounds]\nshares = [0.5, -3.0]", "shares: -3.0 is out of range"),
         ("[rounds]\nmaximum = 'many'", "must be int"),
         ("[[labels]]\nvalue = 1\nname = 'a'\n[[labels]]\nvalue = 1\nname = 'b'", "two labels have the value 1"),
         ("[[labels]]\nvalue = 1\nname = 'a'\n[[labels]]\nvalue = 2\nname = 'a'", "two labels have the name 'a'"),

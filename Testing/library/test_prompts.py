@@ -9,7 +9,7 @@ from simulated_network import network_snapshots, one_hot
 
 from SAM2IterativeLib.errors import SettingsError
 from SAM2IterativeLib.guidance.key_frames import select_key_frames, slice_quality
-from SAM2IterativeLib.guidance.prompts import make_prompt, reviewed_prompt
+from SAM2IterativeLib.guidance.prompts import make_prompt, reviewed_prompt, with_reviewed, with_reviewed_masks
 from SAM2IterativeLib.guidance.uncertainty import first_history, uncertainty
 from SAM2IterativeLib.phantom import phantom_case
 from SAM2IterativeLib.settings import KeyFrameSettings, PromptSettings
@@ -247,3 +247,23 @@ def test_what_a_reviewer_drew_is_an_exact_mask_and_nothing_else() -> None:
     np.testing.assert_array_equal(prompt.mask, mask)
     empty = reviewed_prompt(np.zeros_like(mask), 7, 2)
     assert empty.mask is not None and not empty.mask.any()
+
+
+def test_where_people_decided_the_network_is_not_asked() -> None:
+    labels = np.concatenate([picture((1, (30, 20), 8))] * 4)
+    network = [make_prompt(one_hot(labels, 1, 0.9), sure(labels), z, 1, SETTINGS) for z in range(4)]
+    seen, reviewed = np.zeros(labels.shape, bool), np.zeros(labels.shape, bool)
+    seen[1, 5:9, 5:9] = True
+    reviewed[1, 5:9, 5:9] = True  # this class alone was drawn here
+    reviewed[2] = True  # all of the slice was decided, and the class is not on it
+    found = with_reviewed([p for p in network if p is not None], seen, reviewed, 1)
+    assert [(p.slice_index, p.mask is not None) for p in found] == [(1, True), (0, False), (3, False)]
+    assert found[0].mask is not None and np.array_equal(found[0].mask, seen[1])
+
+
+def test_reviewed_masks_count_where_the_network_saw_nothing() -> None:
+    labels = picture((1, (30, 20), 8))
+    drawn = disc((64, 64), (50, 50), 6)
+    merged = with_reviewed_masks(labels, {2: [reviewed_prompt(drawn, 0, 2)]})
+    assert (merged[0][drawn] == 2).all() and (merged[0][~drawn] == labels[0][~drawn]).all()
+    assert not (labels == 2).any(), "the coarse mask itself stays"

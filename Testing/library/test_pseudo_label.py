@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from simulated_network import network_snapshots, one_hot
 
-from SAM2IterativeLib.guidance.pseudo_label import PseudoLabel, agreement, choose_training_volumes, foundation_shares, fuse, overlay_review
+from SAM2IterativeLib.guidance.pseudo_label import agreement, choose_training_volumes, foundation_shares, fuse
 from SAM2IterativeLib.phantom import phantom_case
 from SAM2IterativeLib.settings import PseudoLabelSettings
 
@@ -183,37 +183,3 @@ def test_at_least_one_volume_is_chosen_if_there_is_any() -> None:
     assert choose_training_volumes({"a": 0.1, "b": 0.0}, 0.0) == ("a",)
     assert choose_training_volumes({}, 1.0) == ()
     assert len(choose_training_volumes({str(n): 0.5 for n in range(30)}, 0.1)) == 3
-
-
-def uncertain_pseudo_label() -> PseudoLabel:
-    labels = blocks(one=(1, slice(0, 5)), two=(2, slice(6, 9)))
-    return PseudoLabel(labels, np.full(labels.shape, 0.3, dtype=np.float32), 0.7)
-
-
-def test_a_reviewed_case_has_weight_1_everywhere() -> None:
-    pseudo, reviewed = uncertain_pseudo_label(), blocks(one=(1, slice(0, 3)))
-    result = overlay_review(pseudo, reviewed)
-    np.testing.assert_array_equal(result.labels, reviewed)
-    assert (result.weights == 1).all()
-    assert result.labels.dtype == np.uint8
-
-
-def test_a_reviewed_segment_leaves_the_others() -> None:
-    pseudo, reviewed = uncertain_pseudo_label(), blocks(one=(1, slice(1, 7)), two=(2, slice(9, 12)))
-    result = overlay_review(pseudo, reviewed, segments=(1,))
-    decided = reviewed == 1
-    refused = (pseudo.labels == 1) & ~decided
-    other = ~decided & ~refused
-    assert (result.labels[decided] == 1).all() and (result.weights[decided] == 1).all()
-    assert refused.any() and (result.labels[refused] == 0).all() and (result.weights[refused] == 0).all()
-    np.testing.assert_array_equal(result.labels[other], pseudo.labels[other])
-    np.testing.assert_array_equal(result.weights[other], pseudo.weights[other])
-
-
-def test_reviewed_slices_leave_the_others() -> None:
-    pseudo, reviewed = uncertain_pseudo_label(), blocks(one=(1, slice(0, 3)))
-    result = overlay_review(pseudo, reviewed, slices=(2, 4))
-    for z in range(6):
-        source = reviewed if z in (2, 4) else pseudo.labels
-        np.testing.assert_array_equal(result.labels[z], source[z])
-        assert (result.weights[z] == (1 if z in (2, 4) else np.float32(0.3))).all()

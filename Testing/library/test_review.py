@@ -95,6 +95,38 @@ def test_what_is_rejected_is_not_trained_on(review: Review) -> None:
     assert again is not None and not again.rejected and again.complete
 
 
+def test_slices_corrected_after_a_rejection_count(review: Review) -> None:
+    case = review.project.case("b")
+    review.reject(case, reviewer="Ada", reason="wrong organ")
+    review.correct(case, small_labels(), reviewer="Ada", slices=[2])
+    said = review.training_labels(case)
+    assert said is not None and said.rejected
+    _, weights = said.over(small_labels().array, np.ones(OBLIQUE.size))
+    assert (weights[2] == 1).all() and not np.delete(weights, 2, axis=0).any()
+
+
+def test_the_label_map_of_a_case_made_unlabelled_is_not_looked_at(review: Review) -> None:
+    project = review.project
+    assert [case.id for case, _ in review.vouched(9)] == ["a"]
+    project.set_role("a", "unlabelled")
+    assert review.training_labels(project.case("a")) is None and not list(review.vouched(9))
+
+
+def test_what_people_labelled_goes_before_what_they_decided_and_comes_last(review: Review) -> None:
+    review.accept(review.project.case("b"), reviewer="Ada")
+    review.accept(review.project.case("c"), reviewer="Ada")
+    assert [case.id for case, _ in review.vouched(9)] == ["b", "c", "a"]
+    assert [case.id for case, _ in review.vouched(2)] == ["b", "a"]
+    assert [case.id for case, _ in review.vouched(1)] == ["a"]
+
+
+def test_an_empty_label_map_vouches_for_nothing_that_could_be_shown(review: Review) -> None:
+    case = review.project.case("b")
+    empty = LabelMap(np.zeros(OBLIQUE.size, np.uint8), OBLIQUE)
+    review.correct(case, empty, reviewer="Ada")
+    assert [case.id for case, _ in review.vouched(9)] == ["a"]
+
+
 def test_one_segment_alone_can_be_accepted(review: Review) -> None:
     case = review.project.case("b")
     review.accept(case, reviewer="Ada", segments=[2])

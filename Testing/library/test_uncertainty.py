@@ -105,6 +105,15 @@ def test_the_map_is_the_mean_of_the_terms_present() -> None:
         assert 0 <= found.map.min() <= found.map.max() <= 1
 
 
+def test_where_sam2_was_not_asked_its_silence_is_no_disagreement() -> None:
+    p, before, now, silent = (random_probabilities(seed) for seed in range(4))
+    heard = np.zeros(p.shape[1:], dtype=bool)
+    heard[0] = True
+    doubt = uncertainty(p, before, now, silent, heard)
+    np.testing.assert_array_equal(doubt.map[0], uncertainty(p, before, now, silent).map[0])
+    np.testing.assert_array_equal(doubt.map[1:], uncertainty(p, before, now).map[1:])
+
+
 def test_arrays_of_different_shape_are_refused() -> None:
     with pytest.raises(ValueError, match="shape"):
         uncertainty(random_probabilities(0, 3), random_probabilities(0, 2), random_probabilities(0, 3))
