@@ -50,8 +50,10 @@ def evaluate(project: Project, references_folder: str | Path, on_case: OnCase | 
         see ``SliceErrors``, and ``uncertainty_error`` with its numbers of slices and its values ``per_class`` and ``per_case``.
 
     Raises:
-        DataError: no such folder, or no reference fits a case.
+        DataError: no round is finished, no such folder, or no reference fits a case.
     """
+    if not project.journal.rounds():
+        raise DataError("no round is finished yet, so there is nothing to compare.", cure="Run a round first.")
     matched = match_references(project, Path(references_folder))
     files = RoundFiles(project)
     rounds = {round: _RoundScores() for round in project.journal.rounds()}

@@ -17,7 +17,7 @@ from .errors import DataError, ProjectError, Stopped
 from .exchange.folders import image_files
 from .files import sha256_of, stem_of, suffix_of, write_text
 from .guidance.pseudo_label import fuse
-from .messages import CaseSetAside, Progress, Reporter
+from .messages import CaseSetAside, Progress, Reporter, Warned
 from .project import Project
 from .settings import PseudoLabelSettings
 from .volumes import LabelMap, Volume, read_volume, write_label_map
@@ -70,6 +70,8 @@ def predict_folder(
         try:
             if not record.has(name, image):
                 volume = read_volume(image)
+                for remark in volume.remarks:
+                    report(Warned(f"{image.name}: {remark}"))
                 _require_channels(volume, plan.channels)
                 probabilities = predictor.predict(volume.array, volume.geometry, stop=stop)
                 classes = fuse(None, probabilities, PseudoLabelSettings(), plan.single_component).labels

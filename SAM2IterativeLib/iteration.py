@@ -26,7 +26,7 @@ from .dedicated.fingerprint import fingerprint_of
 from .dedicated.plan import Plan, read_plan, write_plan
 from .dedicated.planning import make_plan
 from .device import Device
-from .errors import DataError, ProjectError, ResourceError, SAM2IterativeError, Stopped
+from .errors import DataError, ProjectError, ResourceError, SAM2IterativeError, SettingsError, Stopped
 from .files import require_space
 from .guidance.convergence import Verdict, judge
 from .messages import (
@@ -159,15 +159,37 @@ class Iteration:
     def _require_ready(self) -> None:
         if not self.project.values:
             raise DataError("the project has no labels.", cure="Import a labelled case, or name the labels in project.toml.")
+        self._take_back()
         voxels = 0
         for case in self._usable("labelled", "unlabelled", "validation"):
             with self._setting_aside(case):
                 voxels += self.project.voxels_of(case)
+        for case in self._usable("labelled", "validation"):
+            with self._setting_aside(case):
+                self._require_known_labels(case)
         if not self._usable("labelled"):
             raise DataError("no labelled case is usable.", cure="Import at least one case with its label map.")
         if not self._cases_to_label():
             raise DataError("there is no case to label.", cure="Import images without label maps.")
         require_space(self.project.folder, SPACE_PER_VOXEL * voxels)
+
+    def _take_back(self) -> None:
+        """Use again what was set aside because a file was missing or changed, and is whole now; what is still wrong shows itself again."""
+        for case in self.project.cases("labelled", "unlabelled", "validation"):
+            if case.set_aside:
+                try:
+                    self.project.voxels_of(case)
+                except (DataError, ProjectError):
+                    continue
+                self.project.set_aside(case, "")
+
+    def _require_known_labels(self, case: Case) -> None:
+        """A label map of unknown values is no fault of the case: the labels were edited, and its voxels must not become background."""
+        try:
+            self.project.read_case_label(case).classes(self.project.values)
+        except DataError as error:
+            cure = "In project.toml give the labels the values that the label maps hold."
+            raise SettingsError(f"{case.id}: {error.what}", where="project.toml", cure=cure) from error
 
     def _usable(self, *roles: Any) -> tuple[Case, ...]:
         return self.project.cases(*roles, usable=True)
@@ -214,6 +236,8 @@ class Iteration:
                 self.report(Progress(round, stage, (done + 1) / len(cases), self._pace.seconds_left()))
         finally:
             method.end_stage()
+        if not self._cases_to_label():
+            raise DataError("no case is left to label: all were set aside.", cure="'status' says why; mend that, then run again.")
 
     def _processed(self, method: Method, round: int, stage: str, case: Case) -> tuple[list[Any], dict[str, float | None]]:
         outcome = method.process(round, stage, case)

@@ -91,11 +91,11 @@ def read_reference(project: Project, case: Case, path: Path) -> tuple[LabelMap, 
 
 
 def _case_of(path: Path, cases: list[Case]) -> Case | None:
-    """The case whose id the file bears, else the only one whose source bore this name."""
+    """The only case whose source bore the file's name, else the one whose id it bears: an id may look like another source's name."""
     names = (stem_of(path), _ENDING.sub("", stem_of(path)))
     for name in names:
+        by_source = [case for case in cases if case.source and name in (stem_of(case.source), stem_of(case.source).removesuffix(_CHANNEL))]
         by_id = [case for case in cases if case.id == name]
-        by_source = [case for case in cases if case.source and stem_of(case.source).removesuffix(_CHANNEL) == name]
-        if len(by_id or by_source) == 1:
-            return (by_id or by_source)[0]
+        if len(by_source or by_id) == 1:
+            return (by_source or by_id)[0]
     return None

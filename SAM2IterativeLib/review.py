@@ -155,7 +155,7 @@ class Review:
         path = self.project.artefact(found, case, PROPOSAL)
         recorded = self._proposals(case)[found]
         if not path.is_file() or sha256_of(path) != recorded:
-            raise ProjectError("the pseudo-label is missing or was changed.", where=case.id, cure="Run the round again.")
+            raise ProjectError("the pseudo-label is missing or was changed.", where=case.id, cure="Run one more round; it makes a new one.")
         return found, read_label_map(path, trusted=True)
 
     def proposal_round(self, case: Case, round: int | None = None) -> int | None:

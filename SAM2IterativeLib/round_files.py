@@ -73,7 +73,9 @@ class RoundFiles:
             return None
         if not path.is_file() or sha256_of(path) != digest:
             raise ProjectError(
-                f"{name} of round {round} is missing or was changed.", where=case.id, cure="Run the round again; it will be made anew."
+                f"{name} of round {round} is missing or was changed.",
+                where=case.id,
+                cure="Restore it from a copy; the next round makes a new one.",
             )
         return path
 

@@ -36,7 +36,7 @@ class Label:
 
     value: int = bounded(1, 1, 65535)
     name: str = "structure"
-    colour: tuple[int, int, int] = (221, 130, 101)
+    colour: tuple[int, int, int] = bounded((221, 130, 101), 0, 255)
     terminology: str = ""
     """Slicer's terminology tag; empty: the generic "Tissue" entry."""
 
@@ -256,5 +256,5 @@ def _check_range(value: Any, limits: Mapping[str, Any], where: str) -> None:
             raise SettingsError(f"has {len(value)} values.", where=where, cure=f"Give at least {limits['least']}.")
         for item in value:
             _check_range(item, limits, where)
-    elif (low is not None and value < low) or (high is not None and value > high):
+    elif not ((low is None or value >= low) and (high is None or value <= high)):  # so that NaN is refused too
         raise SettingsError(f"{value} is out of range [{'-∞' if low is None else low}, {'∞' if high is None else high}].", where=where)

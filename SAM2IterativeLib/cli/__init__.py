@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import typer
 
@@ -40,4 +41,8 @@ def main() -> None:
         sys.exit(130)
     except SAM2IterativeError as error:
         problem(error.sentence)
+        sys.exit(1)
+    except OSError as error:
+        # What the library did not foresee: a file where a folder belongs, no permission, a share that went away.
+        problem(f"{Path(str(error.filename)).name + ': ' if error.filename else ''}{error.strerror or error}.")
         sys.exit(1)

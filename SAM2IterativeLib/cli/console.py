@@ -26,7 +26,8 @@ def problem(sentence: str) -> None:
 
 def remark(name: str, sentence: str) -> None:
     """Tell what is worth knowing about a case or file."""
-    console.print(f"[yellow]{escape(name)}[/]: {escape(sentence.removeprefix(f'{name}: '))}", soft_wrap=True, highlight=False)
+    bare = name.partition(" (")[0]  # "case_1 (set aside)"
+    console.print(f"[yellow]{escape(name)}[/]: {escape(sentence.removeprefix(f'{bare}: '))}", soft_wrap=True, highlight=False)
 
 
 @contextmanager

@@ -52,4 +52,6 @@ def export(
         report = export_labels(found, folder, format, pseudo_labels=not reviewed_only)  # type: ignore[arg-type] # checked above
     for name, sentence in report.refused:
         remark(f"{name} (left out)", sentence)
-    console.print(f"{len(report.written)} label maps written.")
+    console.print(f"{len(report.written)} files written.")
+    if not report.written:
+        raise typer.Exit(1)

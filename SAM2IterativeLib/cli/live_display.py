@@ -18,6 +18,7 @@ from ..messages import (
     RunFailed,
     RunFinished,
     RunStarted,
+    StageFinished,
     StageStarted,
     Warned,
 )
@@ -26,7 +27,7 @@ _COLUMNS = {"uncertainty": "uncertainty", "agreement": "agreement", "stability":
 
 
 class LiveDisplay:
-    """Shows messages as they come; on a pipe it prints only what stays."""
+    """Shows messages as they come; where no terminal can redraw a bar, each finished unit is a line."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -48,12 +49,15 @@ class LiveDisplay:
     def show(self, message: Message) -> None:
         """React to one message."""
         if isinstance(message, StageStarted):
-            case = f" {message.case}" if message.case else ""
-            text = f"Round {message.round} · {message.stage.replace('_', '-')}{case}"
-            self._bars.update(self._task, description=escape(text), completed=message.done / max(1, message.total))
+            self._bars.update(self._task, description=escape(_unit(message)), completed=message.done / max(1, message.total))
         elif isinstance(message, Progress):
             left = "" if message.seconds_left is None else f"about {timedelta(seconds=round(message.seconds_left))} left"
             self._bars.update(self._task, completed=message.fraction, note=escape("  ".join(t for t in (message.text, left) if t)))
+            if message.stage == "adaptation" and message.fraction == 1 and message.text:
+                self._console.print(escape(message.text), highlight=False)
+        elif isinstance(message, StageFinished):
+            if not self._console.is_terminal:
+                self._console.print(f"{_unit(message)}: {message.seconds:.0f} s", highlight=False)
         else:
             self._print(message)
 
@@ -70,6 +74,10 @@ class LiveDisplay:
             self._console.print(f"[green]{escape(message.reason)}[/]")
         elif isinstance(message, RunFailed):
             self._console.print(f"[bold red]Problem:[/] {escape(message.sentence)}", soft_wrap=True)
+
+
+def _unit(message: StageStarted | StageFinished) -> str:
+    return f"Round {message.round} · {message.stage.replace('_', '-')}" + (f" {message.case}" if message.case else "")
 
 
 def round_table(message: RoundFinished) -> Table:

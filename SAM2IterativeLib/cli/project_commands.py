@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -45,12 +49,36 @@ def new(
     on_mismatch: _Mismatch = "refuse",
 ) -> None:
     """Make a project from a folder of images, some of them with label maps."""
-    with Project.create(project, Settings(method=method)) as made:
+    from ..methods import method_names
+
+    if method not in method_names():
+        raise typer.BadParameter(f"known methods are {', '.join(method_names())}", param_hint="--method")
+    with _removed_on_failure(project), Project.create(project, Settings(method=method)) as made:
         report = _import(made, images, labels, label_names, None, opaque_ids, resample_sheared, on_mismatch)
         _show_import(report)
         if not report.added:
-            raise DataError("no image could be used.", where=images.name, cure="Mend the files, then use 'import' on this project.")
-        console.print(f"\nNext: [bold]sam2-iterative run {escape(str(project))} --rounds 3[/]")
+            raise DataError("no image could be used.", where=images.name, cure="Mend the files, then try again.")
+        folder = escape(str(project))
+        if made.cases("labelled"):
+            console.print(f"\nNext: [bold]sam2-iterative run {folder} --rounds 3[/]")
+        else:
+            again = f"sam2-iterative import {folder} --images {escape(str(images))} --labels LABELS"
+            console.print(f"\nNext: label a few of them, then [bold]{again}[/]", soft_wrap=True)
+
+
+@contextmanager
+def _removed_on_failure(folder: Path) -> Iterator[None]:
+    """Leave no half-made project behind, so that the mended command can be given again; what was there before stays."""
+    existed = folder.exists()
+    untouched = not existed or (folder.is_dir() and not any(folder.iterdir()))
+    try:
+        yield
+    except BaseException:
+        if untouched and folder.is_dir():
+            shutil.rmtree(folder)
+            if existed:
+                folder.mkdir()
+        raise
 
 
 def import_cases(
@@ -123,6 +151,7 @@ def status(project: ProjectFolder, cases: Annotated[bool, typer.Option("--cases"
             if case.set_aside:
                 remark(f"  {case.id} (set aside)", case.set_aside)
         _show_rounds(found)
+        _show_unfinished(found)
         console.print(f"{len(waiting)} cases wait for review, {len({d.case for d in review.decisions()})} are decided.")
         used = found.disk_used()
         console.print("Disk: " + ", ".join(f"{name} {size / 1e6:.1f} MB" for name, size in used.items() if size))
@@ -143,6 +172,17 @@ def _show_rounds(project: Project) -> None:
         row = (values.get("uncertainty"), values.get("agreement"), values.get("stability"), validation)
         table.add_row(str(number), *("" if v is None else f"{v:.3f}" for v in row), str(values.get("decided_cases", 0)))
     console.print(table)
+
+
+def _show_unfinished(project: Project) -> None:
+    """How far a round is that runs now, or was stopped."""
+    finished = project.journal.rounds()
+    units = [unit for unit in project.journal.units() if unit.round not in finished]
+    if units:
+        cases, counts = len(project.cases("unlabelled", "validation", usable=True)), Counter(unit.stage for unit in units)
+        of_cases = {unit.stage for unit in units if unit.case}
+        done = (f"{stage.replace('_', '-')} {f'{n} of {cases} cases' if stage in of_cases else 'done'}" for stage, n in counts.items())
+        console.print(f"Round {units[-1].round} is under way, or was stopped: {', '.join(done)}.")
 
 
 def _show_cases(project: Project, review: Review) -> None:

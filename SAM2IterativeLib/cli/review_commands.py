@@ -6,6 +6,7 @@ import getpass
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import typer
 from rich.markup import escape
 from rich.table import Table
@@ -57,6 +58,13 @@ def show(project: ProjectFolder, case: _CaseId) -> None:
         if newest is not None:
             path = found.artefact(newest, chosen, "pseudo_label.nii.gz")
             console.print(f"Proposal of round {newest}: {escape(str(path))}", soft_wrap=True, highlight=False)
+            numbers = found.journal.numbers(newest, chosen.id)
+            known = [f"{name} {numbers[name]:.3f}" for name in ("uncertainty", "agreement", "stability") if numbers.get(name) is not None]
+            console.print(f"  {', '.join(known)}", highlight=False)
+            labels = review.proposal(chosen)[1]
+            for label in found.settings.labels:
+                millilitres = float((labels.array == label.value).sum() * np.prod(labels.geometry.spacing) / 1000)
+                console.print(f"  {escape(label.name)}: {millilitres:.2f} ml", highlight=False)
         for decision in review.decisions(chosen, withdrawn=True):
             taken_back = " (taken back)" if decision.withdrawn_at else ""
             words = " ".join(w for w in (decision.reason, decision.comment) if w)

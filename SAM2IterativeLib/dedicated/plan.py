@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import sys
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -23,6 +24,7 @@ else:
     import tomli as tomllib
 
 FORMAT_VERSION = 1
+_BODY_AXES = {"R": 0, "L": 0, "A": 1, "P": 1, "S": 2, "I": 2}
 
 Network = Literal["unet2d", "unet3d"]
 Scheme = Literal["zscore", "ct", "colour"]
@@ -130,10 +132,18 @@ class Plan:
                 f"{len(self.strides)} and {len(self.kernels)}.",
                 where="plan.toml",
             )
+        if min(min(step) for step in (*self.strides, *self.kernels)) < 1:
+            raise SettingsError("strides and kernels must be 1 at least.", where="plan.toml")
+        if sorted(_BODY_AXES.get(letter, -1) for letter in self.orientation) != [0, 1, 2]:
+            raise SettingsError(f"orientation {self.orientation!r} must name each body axis once, such as 'SPL'.", where="plan.toml")
+        if not set(self.single_component) <= set(range(1, self.classes + 1)):
+            raise SettingsError(
+                f"single_component {list(self.single_component)} must be some of the {self.classes} classes.", where="plan.toml"
+            )
         wrong = [size for size, step in zip(self.patch, self.divisor, strict=True) if size < 1 or size % step]
         if wrong:
             raise SettingsError(f"patch {self.patch} must be divisible by the product of the strides, {self.divisor}.", where="plan.toml")
-        if min(self.spacing) <= 0:
+        if not all(0 < step < math.inf for step in self.spacing):
             raise SettingsError(f"spacing {self.spacing} must be greater than 0 on every axis.", where="plan.toml")
         if self.dimensions == 2 and (self.patch[0] != 1 or self.divisor[0] != 1 or any(k[0] != 1 for k in self.kernels)):
             raise SettingsError("a unet2d must have 1 as the first number of patch, strides and kernels.", where="plan.toml")
@@ -192,7 +202,8 @@ def read_plan(path: str | Path) -> Plan:
         raise SettingsError("the plan is missing.", where=path.name, cure="Run the first round again to make a new one.") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SettingsError(f"this is not a TOML file: {error}.", where=path.name, cure="Undo the last edit of the file.") from error
-    if table.get("format_version", FORMAT_VERSION) > FORMAT_VERSION:
+    version = table.get("format_version", FORMAT_VERSION)
+    if isinstance(version, int) and version > FORMAT_VERSION:
         raise SettingsError("the plan was written by a newer version.", where=path.name, cure="Update SAM2Iterative.")
     return from_table(Plan, table, path.name)
 

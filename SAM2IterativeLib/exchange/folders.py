@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from ..errors import DataError
@@ -43,9 +44,16 @@ def folder_candidates(images: str | Path, labels: str | Path | None = None, role
         ignored += [p.name for p in _files(Path(labels)) if suffix_of(p) not in IMAGE_SUFFIXES]
     by_stem = {_image_stem(p): p for p in masks} | {stem_of(p): p for p in masks}
     candidates = [Candidate(_name(p), p, by_stem.get(stem_of(p)) or by_stem.get(_name(p)), role) for p in found]
+    candidates = [c if _is_its_own(c, candidates) else replace(c, label=None) for c in candidates]
     used = {c.label for c in candidates}
     ignored += [p.name for p in masks if p not in used]
     return candidates, ignored
+
+
+def _is_its_own(candidate: Candidate, others: Sequence[Candidate]) -> bool:
+    """Whether a label map is this image's and no other's; of images with one name it is that with the same suffix, or none's."""
+    rivals = [other for other in others if candidate.label is not None and other.label == candidate.label]
+    return len(rivals) <= 1 or [r.image for r in rivals if suffix_of(r.image) == suffix_of(r.label or r.image)] == [candidate.image]
 
 
 def import_folder(

@@ -6,6 +6,7 @@ read here once, byte by byte, before the voxels are.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable
 from pathlib import Path
 
@@ -39,4 +40,10 @@ def examine(path: str | Path) -> Findings:
         raise DataError("the file does not exist.", where=path.name, cure="Check the name and the folder.")
     if path.stat().st_size == 0:
         raise DataError("the file is empty (0 bytes).", where=path.name, cure="Export or copy it again.")
-    return door(path)
+    try:
+        findings = door(path)
+    except (ValueError, OverflowError, TypeError, IndexError, struct.error) as error:
+        raise DataError(f"its header is not sound ({error}).", where=path.name, cure="Export or copy it again.") from error
+    except PermissionError as error:
+        raise DataError("it may not be read.", where=path.name, cure="Ask for the permission to read it.") from error
+    return findings

@@ -289,12 +289,18 @@ class IFDL(Method):
         write_label_map(self._path(round, case, PROPOSAL), LabelMap(values, volume.geometry))
         save_arrays(self._path(round, case, WEIGHTS), {"weights": np.rint(weights * 255).astype(np.uint8)})
         numbers: dict[str, float | None] = {AGREEMENT: fused.agreement, "foundation_share": float(shares.mean())}
-        if self._has_past(round, case):
-            before = read_label_map(self._path(round - 1, case, PROPOSAL), trusted=True)
+        before = self._proposal_before(round, case)
+        if before is not None:
             numbers["stability"] = label_stability(
                 LabelMap(values, volume.geometry).classes(run.project.values), before.classes(run.project.values), run.class_count
             )
         return self._outcome(round, case, (PROPOSAL, WEIGHTS), numbers)
+
+    def _proposal_before(self, round: int, case: Case) -> LabelMap | None:
+        """The pseudo-label of the round before; None where there was none, or where its files are no longer what the round made."""
+        if not self.run.project.journal.unit_done(round - 1, "pseudo_label", case.id):
+            return None
+        return read_label_map(self._path(round - 1, case, PROPOSAL), trusted=True)
 
     # Files
 

@@ -7,11 +7,14 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..dedicated.cases import TrainingCase, prepare_image, prepare_labels
+from ..errors import ProjectError
 from ..files import atomic_write
 from ..guidance.pseudo_label import choose_training_volumes
+from ..messages import Warned
 from ..project import Case, load_arrays
 from ..review import PROPOSAL, TrainingLabels
-from ..volumes import LabelMap, Volume, read_label_map
+from ..round_files import RoundFiles
+from ..volumes import LabelMap, Volume
 from .method import RunContext
 
 WEIGHTS = "weights.npz"
@@ -38,9 +41,13 @@ def training_cases(run: RunContext, round: int) -> list[TrainingCase]:
         elif case.role == "unlabelled":
             open_cases[case.id] = case, said
     if round > 0:
+        files = RoundFiles(run.project)
         partly = [name for name, (_, said) in open_cases.items() if said is not None and said.reviewed.any()]
         for name in dict.fromkeys([*chosen_volumes(run, round, list(open_cases)), *_labelled_before(run, round, partly)]):
-            cases.append(_pseudo_labelled(run, round - 1, *open_cases[name]))
+            try:
+                cases.append(_pseudo_labelled(run, files, round - 1, *open_cases[name]))
+            except ProjectError as error:
+                run.report(Warned(f"{error.sentence} This round learns nothing from it."))
     return cases
 
 
@@ -56,9 +63,10 @@ def _labelled_before(run: RunContext, round: int, names: Sequence[str]) -> dict[
     return {name: value for name in names if (value := journal.numbers(round - 1, name).get(AGREEMENT)) is not None}
 
 
-def _pseudo_labelled(run: RunContext, round: int, case: Case, said: TrainingLabels | None) -> TrainingCase:
-    labels = read_label_map(run.project.artefact(round, case, PROPOSAL), trusted=True).array
-    weights = load_arrays(run.project.artefact(round, case, WEIGHTS))["weights"].astype(np.float32) / 255
+def _pseudo_labelled(run: RunContext, files: RoundFiles, round: int, case: Case, said: TrainingLabels | None) -> TrainingCase:
+    proposal, trust = files.label_map(round, case, PROPOSAL), files.path(round, case, WEIGHTS)
+    assert proposal is not None and trust is not None  # both come with the agreement by which the case was chosen
+    labels, weights = proposal.array, load_arrays(trust)["weights"].astype(np.float32) / 255
     if said is not None:
         labels, weights = said.over(labels, weights)
     return _prepared(run, case, labels, weights, labelled=False)

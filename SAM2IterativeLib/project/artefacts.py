@@ -43,9 +43,9 @@ def load_arrays(path: str | Path) -> dict[str, np.ndarray]:
         with np.load(path, allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
     except FileNotFoundError as error:
-        raise ProjectError("the file is missing.", where=path.name, cure="Run the round again; it will be made anew.") from error
+        raise ProjectError("the file is missing.", where=path.name, cure="Restore it from a copy of the project.") from error
     except (zipfile.BadZipFile, ValueError, EOFError, OSError, zlib.error) as error:
-        raise ProjectError("the file is damaged.", where=path.name, cure="Run the round again; it will be made anew.") from error
+        raise ProjectError("the file is damaged.", where=path.name, cure="Restore it from a copy of the project.") from error
 
 
 def save_probabilities(path: str | Path, probabilities: np.ndarray) -> None:

@@ -57,6 +57,7 @@ class Project:
                 raise ProjectError(f"the folder already holds {name!r}.", where=path.name, cure="Open it, or choose another folder.")
         settings = settings or Settings()
         write_settings(path / "project.toml", settings if settings.name else replace(settings, name=path.name))
+        Journal(path, new=True).close()
         return cls.open(path)
 
     @classmethod
@@ -326,9 +327,9 @@ class Project:
     def require_writable(self) -> None:
         """Raise ProjectError if the project is open for reading only."""
         if self.read_only:
-            raise ProjectError(
-                self.notice or "the project is open for reading only.", where=self.folder.name, cure="Open it for writing first."
-            )
+            if self.notice:
+                raise ProjectError(self.notice, where=self.folder.name)
+            raise ProjectError("the project is open for reading only.", where=self.folder.name, cure="Open it for writing first.")
 
     def _case(self, row: sqlite3.Row) -> Case:
         return Case(

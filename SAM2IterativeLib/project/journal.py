@@ -64,11 +64,21 @@ class Event:
 class Journal:
     """The journal of the project at ``folder``; hashes are taken of files below it."""
 
-    def __init__(self, folder: Path, *, read_only: bool = False) -> None:
+    def __init__(self, folder: Path, *, read_only: bool = False, new: bool = False) -> None:
+        """Open it; only a ``new`` project's journal is made.
+
+        Raises:
+            ProjectError: missing, damaged, or of a newer version.
+        """
         self.folder = folder
         self.read_only = read_only
-        self._database = _open(folder / "journal.sqlite", read_only)
-        if not read_only:
+        path = folder / "journal.sqlite"
+        if not new and not (path.is_file() and path.stat().st_size):
+            raise ProjectError(
+                "the journal is missing or empty.", where=folder.name, cure=f"Restore {path.name} from a copy of the project."
+            )
+        self._database = _open(path, read_only)
+        if new:
             self._create_tables()
         self._require_known_version()
 
@@ -169,13 +179,16 @@ class Journal:
 
     def _create_tables(self) -> None:
         with self.writing() as database:
-            if database.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0:
-                for statement in _SCHEMA.split(";")[:-1]:
-                    database.execute(statement)
-                database.execute("INSERT INTO meta VALUES ('schema_version', ?)", (str(SCHEMA_VERSION),))
+            for statement in _SCHEMA.split(";")[:-1]:
+                database.execute(statement)
+            database.execute("INSERT INTO meta VALUES ('schema_version', ?)", (str(SCHEMA_VERSION),))
 
     def _require_known_version(self) -> None:
-        found = int(self.read("SELECT value FROM meta WHERE key = 'schema_version'")[0][0])
+        rows = self.read("SELECT value FROM meta WHERE key = 'schema_version'")
+        if not rows:
+            self.close()
+            raise ProjectError("the journal is damaged: it names no version.", where=self.folder.name, cure="Restore it from a copy.")
+        found = int(rows[0][0])
         if found > SCHEMA_VERSION:
             self.close()
             raise ProjectError(

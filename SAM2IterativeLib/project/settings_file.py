@@ -75,7 +75,10 @@ def settings_text(settings: Settings) -> str:
 
 
 def require_sound_labels(labels: tuple[Label, ...], where: str) -> None:
-    """Raise SettingsError if two labels share a value or a name."""
+    """Raise SettingsError if two labels share a value or a name, or one is nameless or named as what is no label."""
+    for label in labels:
+        if not label.name.strip() or label.name.strip().lower() == "background":
+            raise SettingsError(f"label {label.value} has the name {label.name!r}.", where=where, cure="Give it a name of its own.")
     for what in ("value", "name"):
         seen = [getattr(label, what) for label in labels]
         twice = next((v for v in seen if seen.count(v) > 1), None)

@@ -50,11 +50,13 @@ class StripLabel:
 
 @dataclass(frozen=True)
 class Strip:
-    """The whole case along its slices: doubt per slice (0-1, share of the largest), labels, and the slices shown."""
+    """The whole case along its slices: doubt per slice (0-1, share of the largest), labels, the slices shown, and all slices in words."""
 
     doubt: list[float]
     labels: list[StripLabel]
     shown: list[int]
+    numbers: list[int]
+    places: list[str]
 
 
 @dataclass(frozen=True)
@@ -138,11 +140,9 @@ class _Artist:
 
     def _row(self, z: int, why: str, crop: Crop, low: float, high: float) -> SliceRow:
         prompts = self._on(z)
-        place = self.view.position(z)
+        place = self.view.place(z)
         return SliceRow(
-            title=f"Slice {z + 1} of {self.view.size[0]}" + (f", {place}" if place else "")
-            if self.view.size[0] > 1
-            else "The whole picture",
+            title=place[0].upper() + place[1:] if self.view.size[0] > 1 else "The whole picture",
             why=why,
             image=grey_picture(crop.of(self.image[z]), low, high),
             uncertainty=uncertainty_picture(crop.of(self.doubt[z])),
@@ -166,7 +166,9 @@ class _Artist:
         for value, (colour, name) in self.styles.items():
             frames = sorted({p.slice_index for p in self.prompts if p.label == value})
             rows.append(StripLabel(name, colour, _shares((labels == value).sum(axis=(1, 2))), frames))
-        return Strip(_shares(self.doubt.sum(axis=(1, 2))), rows, shown)
+        everywhere = range(self.view.size[0])
+        numbers, places = [self.view.number(z) for z in everywhere], [self.view.place(z) for z in everywhere]
+        return Strip(_shares(self.doubt.sum(axis=(1, 2))), rows, shown, numbers, places)
 
 
 def _shares(values: np.ndarray) -> list[float]:

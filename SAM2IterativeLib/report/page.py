@@ -106,7 +106,13 @@ def _charts(project: Project, scores: list[Scores]) -> list[tuple[Chart, str]]:
             "are where a look pays off most.",
         )
     )
-    found.append((_trust(scores, uncertainty), "Does the uncertainty tell where the errors are? Then the dots fall from left to right."))
+    found.append(
+        (
+            _trust(scores, uncertainty),
+            "Does the uncertainty tell which cases are worst? Then the dots fall from left to right. Within a case, “finds errors” in the "
+            "table tells whether it finds the worst slices; one may hold without the other, and few cases or a narrow range say little.",
+        )
+    )
     return [(chart, caption) for chart, caption in found if chart is not None]
 
 

@@ -9,6 +9,9 @@ import numpy as np
 from ..orientation import opposite, orientation_of, source_axes, turn, turned_indices, turned_spacing
 from ..volumes import Geometry
 
+_AS_CLINICIANS_LOOK = {"S": "PL", "I": "PL", "A": "IL", "P": "IL", "R": "IP", "L": "IP"}
+"""For the body direction across slices those in which rows and columns grow."""
+
 
 @dataclass(frozen=True)
 class SliceView:
@@ -24,8 +27,12 @@ class SliceView:
 
     @classmethod
     def of(cls, geometry: Geometry, orientation: str = "") -> SliceView:
-        """The view of a case; ``orientation`` is the plan's, empty for the case's own."""
-        return cls(geometry, orientation or orientation_of(geometry.direction))
+        """The view of a case cut as in ``orientation`` (the plan's; empty: the case's own), its slices turned as clinicians look at them.
+
+        Axial slices have the front on top, the others the head; the patient's right is on the left, in sagittal ones the front.
+        """
+        wanted = orientation or orientation_of(geometry.direction)
+        return cls(geometry, wanted if geometry.planar else wanted[0] + _AS_CLINICIANS_LOOK[wanted[0]])
 
     @property
     def _own(self) -> str:
@@ -66,6 +73,16 @@ class SliceView:
         value = float(self.geometry.ras_of(own)[axis])
         letter = "RAS"[axis] if value >= 0 else opposite("RAS"[axis])
         return f"{letter} {abs(value):.1f} mm"
+
+    def number(self, slice_index: int) -> int:
+        """The slice's index in the file, counted from 0 as in the commands; its place as shown where the file is cut otherwise."""
+        own = turned_indices(np.array([slice_index, 0, 0]), self.size, self.wanted, self._own)
+        return int(own[0]) if source_axes(self._own, self.wanted)[0] == 0 else slice_index
+
+    def place(self, slice_index: int) -> str:
+        """A slice in words: "slice 12 of 0 to 39, S 13.0 mm"."""
+        where = self.position(slice_index)
+        return f"slice {self.number(slice_index)} of 0 to {self.size[0] - 1}" + (f", {where}" if where else "")
 
     @property
     def size(self) -> tuple[int, int, int]:

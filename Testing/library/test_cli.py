@@ -14,6 +14,7 @@ from small_projects import run_rounds, small_project, tiny_weights
 from typer.testing import CliRunner
 
 from SAM2IterativeLib.cli import app
+from SAM2IterativeLib.errors import DataError, SettingsError
 from SAM2IterativeLib.messages import RoundFinished, RunFinished, from_line
 from SAM2IterativeLib.phantom import write_phantom_dataset
 from SAM2IterativeLib.project import Project
@@ -122,6 +123,43 @@ def test_problems_are_sentences_with_exit_code_1(tmp_path: Path) -> None:
     missing = run("status", tmp_path / "nowhere")
     assert missing.returncode == 1 and "Problem:" in missing.stderr and "Traceback" not in missing.stderr
     assert run("models", "download", "no-such-model", "--yes").returncode == 1
+    (tmp_path / "file").write_text("no folder")
+    for words in (("new", tmp_path / "file", "--images", tmp_path), ("status", tmp_path / "file")):
+        wrong = run(*words)
+        assert wrong.returncode == 1 and "Problem:" in wrong.stderr and "Traceback" not in wrong.stderr
+
+
+def test_a_failed_new_leaves_nothing_in_the_way(walk: Path, tmp_path: Path) -> None:
+    data = ("--images", walk / "data/images", "--labels", walk / "data/labels")
+    with pytest.raises(SettingsError):
+        call("new", tmp_path / "p", *data, "--label-names", "background,organ")
+    assert not (tmp_path / "p").exists()
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").write_text("keep")
+    with pytest.raises(DataError):
+        call("new", tmp_path / "mine", "--images", tmp_path / "nowhere")
+    assert (tmp_path / "mine" / "notes.txt").read_text() == "keep"
+    assert "known methods are" in call("new", tmp_path / "p", *data, "--method", "magic", code=2)
+    assert "4 cases added" in call("new", tmp_path / "p", *data, "--label-names", "background,organ,gland")
+
+
+def test_without_a_terminal_every_unit_is_a_line(walk: Path, tmp_path: Path) -> None:
+    with small_project(tmp_path / "p", tiny_weights(tmp_path), unlabelled=1):
+        pass
+    text = call("run", tmp_path / "p", "--rounds", "1", "--device", "cpu")
+    assert "Round 0 · training:" in text and "Round 1 · pseudo-label case_2:" in text
+
+
+def test_status_tells_of_an_unfinished_round(tmp_path: Path) -> None:
+    with small_project(tmp_path / "p", tiny_weights(tmp_path)) as project:
+        project.journal.finish_unit(0, "training", "", [])
+        project.journal.finish_unit(0, "coarse", "case_2", [])
+    assert "Round 0 is under way, or was stopped: training done, coarse 1 of 2 cases." in call("status", tmp_path / "p")
+
+
+def test_show_gives_numbers_and_volumes(walk: Path) -> None:
+    text = call("review", "show", walk / "p", "case_2")
+    assert "uncertainty 0." in text and "organ: " in text and " ml" in text
 
 
 def test_models_are_listed() -> None:

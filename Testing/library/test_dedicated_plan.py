@@ -55,6 +55,12 @@ def test_comments_do_not_change_the_hash(tmp_path: Path) -> None:
         ('scheme = "zscore"', 'scheme = "minmax"', r"'minmax' is not one of zscore, ct, colour"),
         ("format_version = 1", "format_version = 2", r"newer version"),
         ("batch = 8", "batch = = 8", r"not a TOML file"),
+        ("format_version = 1", 'format_version = "a"', r"format_version: must be int"),
+        ("spacing = [1.0, 1.0, 1.0]", "spacing = [nan, 1.0, 1.0]", r"greater than 0"),
+        ("weight_decay = 0.01", "weight_decay = nan", r"nan is out of range"),
+        ('orientation = "SPL"', 'orientation = "XYZ"', r"must name each body axis once"),
+        ("strides = [[1, 1, 1]", "strides = [[1, 0, 1]", r"must be 1 at least"),
+        ("single_component = []", "single_component = [7]", r"must be some of the 2 classes"),
     ],
 )
 def test_a_wrong_edit_is_refused_with_its_place(tmp_path: Path, old: str, new: str, message: str) -> None:

@@ -17,6 +17,7 @@ from SAM2IterativeLib.errors import DataError
 from SAM2IterativeLib.evaluation import evaluate
 from SAM2IterativeLib.files import sha256_of
 from SAM2IterativeLib.project import Project, label_of
+from SAM2IterativeLib.references import match_references
 from SAM2IterativeLib.review import Review
 from SAM2IterativeLib.round_files import PROPAGATED
 from SAM2IterativeLib.settings import Settings
@@ -169,7 +170,27 @@ def test_references_bear_the_name_of_the_case_or_of_its_source(tmp_path: Path) -
     assert found["references_without_case"] == []
 
 
+def test_an_id_never_takes_the_reference_of_another_source(tmp_path: Path) -> None:
+    """ "a b" becomes the id a_b, so the file a_b.nii.gz is not its reference but that of the case whose source bore this name."""
+    with Project.create(tmp_path / "project", Settings(labels=(label_of(1), label_of(2)))) as project:
+        first = project.add_case("a b", small_image(1), source="a b.nii.gz")
+        second = project.add_case("a_b", small_image(2), source="a_b.nii.gz")
+        assert (first.id, second.id) == ("a_b", "a_b_2")
+        write_label_map(tmp_path / "references" / "a_b.nii.gz", small_labels())
+        matched = match_references(project, tmp_path / "references")
+        assert list(matched.of_case) == ["a_b_2"]
+
+
+def test_before_any_round_there_is_nothing_to_compare(tmp_path: Path) -> None:
+    with (
+        Project.create(tmp_path / "project", Settings(labels=(label_of(1),))) as project,
+        pytest.raises(DataError, match="no round is fin"),
+    ):
+        evaluate(project, tmp_path)
+
+
 def test_no_fitting_reference_is_refused(project: Project, references: Path, tmp_path: Path) -> None:
+    finish(project)
     for path in references.iterdir():
         path.rename(references / f"other_{path.name}")
     with pytest.raises(DataError, match="none of its 2 label maps"):

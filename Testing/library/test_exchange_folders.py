@@ -225,6 +225,20 @@ def test_label_maps_beside_their_images(empty: Project, tmp_path: Path) -> None:
     assert "does not lie on its image" in dict(report.set_aside)["b"], "its label map was found"
 
 
+def test_one_label_map_belongs_to_one_image(empty: Project, tmp_path: Path) -> None:
+    write_volume(tmp_path / "i" / "a.nii.gz", small_image(1))
+    write_volume(tmp_path / "i" / "a.nrrd", small_image(2))
+    write_volume(tmp_path / "i" / "b.nii.gz", small_image(3))
+    write_volume(tmp_path / "i" / "b.mha", small_image(4))
+    for name in ("a.nii.gz", "b.nrrd"):
+        write_label_map(tmp_path / "l" / name, small_labels())
+    report = import_any(empty, tmp_path / "i", tmp_path / "l")
+    assert {c.source: c.role for c in report.added} == {
+        "a.nii.gz": "labelled", "a.nrrd": "unlabelled", "b.mha": "unlabelled", "b.nii.gz": "unlabelled"
+    }  # fmt: skip
+    assert "b.nrrd" in report.ignored
+
+
 def test_channel_numbers_and_case_in_names(empty: Project, tmp_path: Path) -> None:
     write_volume(tmp_path / "i" / "x_0000.nii.gz", small_image())
     write_label_map(tmp_path / "l" / "x.nrrd", small_labels())

@@ -31,6 +31,23 @@ def _nifti(path: Path, array: np.ndarray, affine: np.ndarray | None = None) -> P
     return path
 
 
+@pytest.mark.parametrize(
+    ("suffix", "old", "new"),
+    [
+        (".mha", b"ElementSpacing = 1 1 1", b"ElementSpacing = 1 1"),
+        (".mha", b"DimSize = ", b"DimSize = x "),
+        (".nrrd", b"sizes: ", b"sizes: nan "),
+    ],
+)
+def test_a_header_that_makes_no_sense_is_refused(tmp_path: Path, suffix: str, old: bytes, new: bytes) -> None:
+    path = _written(tmp_path, suffix)
+    content = path.read_bytes()
+    assert old in content
+    path.write_bytes(content.replace(old, new))
+    with pytest.raises(DataError, match=f"case{suffix}"):
+        examine(path)
+
+
 @pytest.mark.parametrize("suffix", FORMATS)
 def test_sound_files_pass(tmp_path: Path, suffix: str) -> None:
     path = _written(tmp_path, suffix)

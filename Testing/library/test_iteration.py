@@ -15,11 +15,11 @@ import pytest
 import torch
 from small_projects import CPU, artefact_hashes, run_rounds, small_project, tiny_weights
 
-from SAM2IterativeLib.errors import DataError, Stopped
+from SAM2IterativeLib.errors import DataError, SettingsError, Stopped
 from SAM2IterativeLib.files import sha256_of
 from SAM2IterativeLib.geometry import Geometry
 from SAM2IterativeLib.iteration import Iteration, run_safely
-from SAM2IterativeLib.messages import CaseSetAside, Message, RoundFinished, RunFailed, RunFinished, StageFinished
+from SAM2IterativeLib.messages import CaseSetAside, Message, RoundFinished, RunFailed, RunFinished, StageFinished, Warned
 from SAM2IterativeLib.methods.method import RunContext
 from SAM2IterativeLib.methods.training_set import training_cases
 from SAM2IterativeLib.phantom import phantom_case
@@ -160,6 +160,45 @@ def test_a_damaged_case_is_set_aside_and_the_others_go_on(tmp_path: Path, weight
         assert max(project.journal.rounds()) == 2
 
 
+def test_a_case_whose_file_is_back_is_used_again(tmp_path: Path, weights: Path) -> None:
+    with small_project(tmp_path / "project", weights) as project:
+        image = project.case("case_3").image
+        image.rename(tmp_path / "away.nrrd")
+        run_rounds(project, 1)
+        assert project.case("case_3").set_aside
+        (tmp_path / "away.nrrd").rename(image)
+        run_rounds(project, 1)
+        assert not project.case("case_3").set_aside and project.artefact(2, "case_3", "pseudo_label.nii.gz").is_file()
+
+
+def test_edited_label_values_end_the_run_before_anything_is_learned(tmp_path: Path, weights: Path) -> None:
+    with small_project(tmp_path / "project", weights) as project:
+        file = project.folder / "project.toml"
+        file.write_text(file.read_text().replace("value = 1\n", "value = 7\n"))
+    with Project.open(tmp_path / "project") as project:
+        with pytest.raises(SettingsError, match=r"project\.toml: case_0: the label map holds 1"):
+            run_rounds(project, 1)
+        assert not project.journal.units() and not any(case.set_aside for case in project.cases())
+
+
+@pytest.mark.parametrize("gone", [False, True])
+def test_an_altered_pseudo_label_of_a_finished_round_is_not_learned_from(tmp_path: Path, weights: Path, gone: bool) -> None:
+    with small_project(tmp_path / "project", weights) as project:
+        project.change_settings(replaced(project.settings, "rounds.shares", [1.0]))
+        run_rounds(project, 1)
+        path = project.artefact(1, "case_2", "pseudo_label.nii.gz")
+        labels = Review(project).proposal(project.case("case_2"))[1]
+        path.unlink()
+        if not gone:
+            write_label_map(path, LabelMap(np.ones_like(labels.array), labels.geometry))
+        messages: list[Message] = []
+        run_rounds(project, 1, messages)
+        [warning] = [m.sentence for m in messages if isinstance(m, Warned)]
+        assert "case_2" in warning and "learns nothing from it" in warning
+        assert "stability" not in project.journal.numbers(2, "case_2")
+        assert path.parent.parent.with_name("2").joinpath("case_2", path.name).is_file()
+
+
 def test_an_altered_artefact_is_made_again(tmp_path: Path, weights: Path) -> None:
     with small_project(tmp_path / "project", weights) as project:
         seen: list[Message] = []
@@ -196,9 +235,9 @@ def test_cases_may_join_later_and_come_back(tmp_path: Path, weights: Path) -> No
     """Neither has a history: the rounds begin one for them."""
     with small_project(tmp_path / "project", weights, unlabelled=3) as project:
         run_rounds(project, 1)
-        project.set_aside("case_4", "for a while")
+        project.set_role("case_4", "excluded")
         run_rounds(project, 1)
-        project.set_aside("case_4", "")
+        project.set_role("case_4", "unlabelled")
         project.add_case("late", phantom_case(7, size=(8, 32, 32))[0], None)
         messages: list[Message] = []
         run_rounds(project, 2, messages)

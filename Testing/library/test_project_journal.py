@@ -82,6 +82,27 @@ def test_a_full_disk_loses_no_row(project: Project) -> None:
     project.journal.note("run", "again")
 
 
+@pytest.mark.parametrize("content", [None, b""])
+@pytest.mark.parametrize("read_only", [False, True])
+def test_a_lost_journal_is_never_replaced_by_an_empty_one(project: Project, content: bytes | None, read_only: bool) -> None:
+    folder = project.folder
+    project.close()
+    (folder / "journal.sqlite").unlink()
+    if content is not None:
+        (folder / "journal.sqlite").write_bytes(content)
+    with pytest.raises(ProjectError, match=r"journal.*missing or empty"):
+        Project.open(folder, read_only=read_only)
+    assert (folder / "journal.sqlite").exists() == (content is not None)
+
+
+def test_a_journal_without_its_version_is_damaged(project: Project) -> None:
+    with project.journal.writing() as database:
+        database.execute("DELETE FROM meta")
+    project.close()
+    with pytest.raises(ProjectError, match="names no version"):
+        Project.open(project.folder)
+
+
 def _die_within(folder: Path) -> None:
     journal = Journal(folder)
     with journal.writing() as database:

@@ -49,6 +49,7 @@ def test_a_persons_file_is_kept(tmp_path: Path) -> None:
         ("name = ", r"project\.toml: the file cannot be read"),
         ("nam = 'x'", "unknown setting 'nam'.* Did you mean 'name'"),
         ("[rounds]\nmaximum = 0", "maximum: 0 is out of range"),
+        ("[dedicated]\nlearning_rate = nan", "learning_rate: nan is out of range"),
         ("[rounds]\nshares = []", "shares: has 0 values"),
         ("[rounds]\nshares = [0.5, -3.0]", "shares: -3.0 is out of range"),
         ("[rounds]\nmaximum = 'many'", "must be int"),

@@ -151,7 +151,7 @@ def test_validation_cases_are_scores_too(done: Project) -> None:
 
 def test_key_frames_are_shown_with_their_prompts(done: Project) -> None:
     shown = read(write_report(done))
-    assert "Slice 3 of 6, S 105.1 mm : key frame of anterior" in shown.text
+    assert "Slice 2 of 0 to 5, S 105.1 mm : key frame of anterior" in shown.text
     assert "Slice 5 of 6, S 110.1 mm : the slice with most doubt" in shown.text
     assert shown.count("circle", "inside") == 1
     assert shown.count("path", "box") == 1
@@ -162,12 +162,12 @@ def test_a_case_without_a_key_frame_shows_its_most_doubtful_slice(done: Project)
     text = read(write_report(done)).text
     only = text[text.index("uncertainty rank 1 of 2") : text.index("uncertainty rank 2 of 2")]
     assert only.count("Slice ") == 1
-    assert "Slice 5 of 6" in only
+    assert "Slice 4 of 0 to 5" in only
 
 
 def test_slices_are_shown_in_the_plans_orientation(done: Project) -> None:
     write_plan(done.plan_path, Plan(classes=2, orientation="PSL"))
-    assert "of 10, " in read(write_report(done)).text  # ten rows are ten slices now
+    assert "of 0 to 9, " in read(write_report(done)).text  # ten rows are ten slices now
 
 
 def test_no_path_and_no_name_of_a_patient_comes_in(tmp_path: Path) -> None:

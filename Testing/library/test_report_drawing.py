@@ -86,6 +86,9 @@ def test_a_view_names_its_edges_and_places() -> None:
     assert view.pixel == (1.0, 3.0)
     assert view.position(0) == "S 11.0 mm"
     assert view.position(5) == "S 21.0 mm"
+    assert SliceView.of(MIRRORED, "SAR").edges == view.edges, "slices are turned as clinicians look at them"
+    assert SliceView.of(MIRRORED, "PLS").edges == ("S", "L", "I", "R")
+    assert SliceView.of(MIRRORED, "RAS").edges == ("S", "P", "I", "A")
     assert SliceView.of(MIRRORED).position(0) == "L 5.0 mm"
     assert SliceView.of(MIRRORED).position(3) == "R 4.0 mm"
 
@@ -144,14 +147,15 @@ def test_prompts_are_drawn_where_they_were_given(geometry: Geometry) -> None:
     inside = np.array([(1, 2.0, 3.0)])
     prompt = KeyFramePrompt(1, 1, False, geometry.ras_of(corners), geometry.ras_of(inside), np.empty((0, 3)))
     view = SliceView.of(geometry)
-    labels = np.zeros(geometry.size, np.uint8)
+    labels, middle = np.zeros(geometry.size, np.uint8), np.zeros(geometry.size, bool)
     labels[1, 1:4, 2:5] = 1
-    crop = Crop(0, geometry.size[1], 0, geometry.size[2], view.pixel)
+    middle[1, 2, 3] = True
+    crop = Crop(0, view.size[1], 0, view.size[2], view.pixel)
     (box,) = boxes([prompt], view, crop, STYLES)
-    (mask,) = outlines(labels[1], crop, STYLES)
+    (mask,) = outlines(view.turned(labels)[1], crop, STYLES)
     assert extent(box.d) == pytest.approx(extent(mask.d), abs=0.5)
     (point,) = points([prompt], view, crop, STYLES)
-    assert (point.x, point.y) == pytest.approx(tuple(crop.xy(np.array([[2, 3]]))[0]), abs=0.01)
+    assert (point.x, point.y) == pytest.approx(tuple(crop.xy(np.argwhere(view.turned(middle)[1]))[0]), abs=0.01)
     assert point.inside
 
 
