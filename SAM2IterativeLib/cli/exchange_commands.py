@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from ..exchange import export_labels
+from ..messages import Message, Warned
 from .console import ProjectFolder, console, opened, remark
 from .run_commands import stop_on_interrupt
 
@@ -31,12 +32,18 @@ def predict(
     from ..inference import predict_folder
 
     with opened(project, to_write=False) as found, stop_on_interrupt() as stop_asked:
-        result = predict_folder(found, images, output, choose_device(device), stop=stop_asked)
+        result = predict_folder(found, images, output, choose_device(device), report=_tell_warnings, stop=stop_asked)
     for name, sentence in result.set_aside:
         remark(f"{name} (set aside)", sentence)
     console.print(f"{len(result.written)} label maps written.")
     if not result.written:
         raise typer.Exit(1)
+
+
+def _tell_warnings(message: Message) -> None:
+    if isinstance(message, Warned):
+        name, _, sentence = message.sentence.partition(": ")
+        remark(name, sentence)
 
 
 def export(

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 import torch
 from small_cases import OBLIQUE
 from small_projects import CPU, small_project
@@ -17,7 +18,7 @@ from SAM2IterativeLib.dedicated.weights import save_weights
 from SAM2IterativeLib.errors import DataError, ProjectError, Stopped
 from SAM2IterativeLib.inference import RECORD, predict_folder, trained_network
 from SAM2IterativeLib.iteration import TRAINING, Iteration
-from SAM2IterativeLib.messages import CaseSetAside, Message, Progress
+from SAM2IterativeLib.messages import CaseSetAside, Message, Progress, Warned
 from SAM2IterativeLib.phantom import phantom_case
 from SAM2IterativeLib.project import Project
 from SAM2IterativeLib.volumes import Geometry, Volume, read_label_map, write_volume
@@ -61,6 +62,19 @@ def test_label_maps_bear_the_names_and_grids_of_their_images(project: Project, i
     assert label_map.geometry.mismatch(OBLIQUE) is None
     assert set(label_map.values) <= set(project.values)
     assert read_label_map(tmp_path / "labels" / "c.png").array.shape == (1, 40, 33)
+
+
+def test_voxels_that_are_no_numbers_are_told(project: Project, tmp_path: Path) -> None:
+    image, _ = phantom_case(5, size=(5, 24, 30))
+    array = image.array.astype(np.float32)
+    array[2, 3, 4] = np.nan
+    sitk.WriteImage(sitk.GetImageFromArray(array), str(tmp_path / "images.nrrd"))
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images.nrrd").rename(tmp_path / "images" / "a.nrrd")
+    messages: list[Message] = []
+    predict_folder(project, tmp_path / "images", tmp_path / "labels", CPU, report=messages.append)
+    [warned] = [m.sentence for m in messages if isinstance(m, Warned)]
+    assert warned.startswith("a.nrrd: ") and "1" in warned
 
 
 def test_it_goes_on_after_a_stop_and_keeps_what_is_whole(project: Project, images: Path, tmp_path: Path) -> None:

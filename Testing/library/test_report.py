@@ -152,7 +152,7 @@ def test_validation_cases_are_scores_too(done: Project) -> None:
 def test_key_frames_are_shown_with_their_prompts(done: Project) -> None:
     shown = read(write_report(done))
     assert "Slice 2 of 0 to 5, S 105.1 mm : key frame of anterior" in shown.text
-    assert "Slice 5 of 6, S 110.1 mm : the slice with most doubt" in shown.text
+    assert "Slice 4 of 0 to 5, S 110.1 mm : the slice with most doubt" in shown.text
     assert shown.count("circle", "inside") == 1
     assert shown.count("path", "box") == 1
     assert shown.text.count("no prompt here") == 2  # the most doubtful slices of both cases
