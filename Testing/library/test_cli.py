@@ -92,6 +92,7 @@ def test_report_is_one_file(walk: Path, tmp_path: Path) -> None:
 def test_export(walk: Path, tmp_path: Path, kind: str) -> None:
     text = call("export", walk / "p", tmp_path / kind, "--format", kind)
     assert "files written" in text and any((tmp_path / kind).rglob("*"))
+    assert "not yet decided by a person" in text
 
 
 def test_review_from_list_to_take_back(tmp_path: Path) -> None:
