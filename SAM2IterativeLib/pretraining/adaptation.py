@@ -162,8 +162,8 @@ def adapt(
     """Fine-tune on ``volumes``; returns Dice on ``held_out`` before and after, and the model of the best state.
 
     Clips show an object on most slices, so the object score learns to say "here" where nothing is. The rounds do not mind, whose network
-    says where a class may be; prompts alone do, so the score is set anew. Measured on five hippocampi, prompts on three slices: masks
-    0.61 as trained, 0.82 with a lower score, boxes 0.60 and 0.79 (0.83 and 0.76 before adapting).
+    says where a class may be; prompts alone do, so the score is set anew. Measured on five hippocampi, a mask on one slice: Dice 0.53 as
+    trained, 0.68 with the score set; on five left atria 0.74 and 0.80.
     """
     model = copy.deepcopy(foundation.model)
     groups = _parameters(model, plan)

@@ -30,6 +30,7 @@ from SAM2IterativeLib.foundation.sam2_model import encode_images
 from SAM2IterativeLib.foundation.tracking import Memories, encode_memory, track_slice
 from SAM2IterativeLib.pretraining.adaptation import AdaptationPlan, adapt
 from SAM2IterativeLib.pretraining.evaluation import (
+    FIRST_UNSEEN_SEED,
     LabelledVolume,
     PromptKind,
     copied_dice,
@@ -51,6 +52,7 @@ def main() -> None:
     parser.add_argument("--cases", type=int, default=12, help="volumes per data set")
     parser.add_argument("--adapt", type=int, default=0, help="also after adapting to the first N cases of each real set")
     parser.add_argument("--adapt-steps", type=int, default=150)
+    parser.add_argument("--skip", type=int, default=0, help="generated volumes from that many seeds later on")
     parser.add_argument("--sets", default="generated,hippocampus,left_atrium")
     options = parser.parse_args()
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
@@ -59,7 +61,11 @@ def main() -> None:
     _, architecture = read_tensors(locate(options.weights)[0])
     print("| data | model | prompts | mask | box | 3 points |\n|---|---|---|---|---|---|")
     for name in options.sets.split(","):
-        volumes = generated_volumes(options.cases) if name == "generated" else real_volumes(name, last=options.cases)
+        volumes = (
+            generated_volumes(options.cases, first_seed=FIRST_UNSEEN_SEED + options.skip)
+            if name == "generated"
+            else real_volumes(name, last=options.cases)
+        )
         for keys in (1, 3):
             copied = _mean(copied_dice(volumes, keys))
             print(f"| {name} | copying the true mask | {keys} | {copied:.3f} | | |", flush=True)
