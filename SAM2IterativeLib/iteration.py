@@ -286,7 +286,7 @@ class Iteration:
     def _round_numbers(self, method: Method, round: int) -> dict[str, Any]:
         names = ("uncertainty", "agreement", "stability", "key_frames", "abstained_classes", "foundation_share")
         cases = self._usable("unlabelled")
-        open_cases = tuple(case for case in cases if method.run.review.status(case) in ("waiting", "partly decided"))
+        open_cases = tuple(case for case in cases if method.run.review.is_open(case))
         # What people decided stands still, or jumps once, whatever the rounds do: it says nothing about converging.
         table: dict[str, Any] = {name: self._mean(round, open_cases if name == "stability" else cases, name) for name in names}
         table["cases"] = len(cases)

@@ -185,6 +185,10 @@ class Review:
             return "corrected" if whole[-1].kind == "accepted" and later else whole[-1].kind
         return "partly decided" if found else "waiting"
 
+    def is_open(self, case: Case | str, reviewer: str | None = None) -> bool:
+        """Whether something of the case is still to be decided (by one reviewer)."""
+        return self.status(case, reviewer) in ("waiting", "partly decided")
+
     def queue(self, order: Order = "uncertainty", *, reviewer: str | None = None, decided: bool = False) -> tuple[QueueEntry, ...]:
         """The unlabelled cases to look at.
 
@@ -196,7 +200,7 @@ class Review:
         uncertainty = self.project.journal.latest_numbers("uncertainty")
         entries = [self._entry(case, uncertainty.get(case.id, (0, None))[1]) for case in self.project.cases("unlabelled", usable=True)]
         if not decided:
-            entries = [e for e in entries if self.status(e.case, reviewer) in ("waiting", "partly decided")]
+            entries = [e for e in entries if self.is_open(e.case, reviewer)]
         if order == "name":
             return tuple(sorted(entries, key=lambda e: e.case.id.lower()))
         if order == "imported":

@@ -58,10 +58,10 @@ def export(
         raise typer.BadParameter(", ".join(_FORMATS), param_hint="--format")
     with opened(project, to_write=False) as found:
         report = export_labels(found, folder, format, pseudo_labels=not reviewed_only)  # type: ignore[arg-type] # checked above
-        review, refused = Review(found), {name for name, _ in report.refused}
-        unseen = [case.id for case in found.cases("unlabelled", usable=True) if review.status(case) in ("waiting", "partly decided")]
-        if not reviewed_only and set(unseen) - refused:
-            remark("A machine's labels, not yet decided by a person", ", ".join(name for name in unseen if name not in refused))
+        left_out = {name for name, _ in report.refused}
+        open_cases = [c.id for c in found.cases("unlabelled", usable=True) if c.id not in left_out and Review(found).is_open(c)]
+    if open_cases and not reviewed_only:
+        remark("A machine's labels, not yet decided by a person", ", ".join(open_cases))
     for name, sentence in report.refused:
         remark(f"{name} (left out)", sentence)
     console.print(f"{len(report.written)} files written.")

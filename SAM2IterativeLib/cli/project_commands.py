@@ -53,7 +53,7 @@ def new(
 
     if method not in method_names():
         raise typer.BadParameter(f"known methods are {', '.join(method_names())}", param_hint="--method")
-    with _removed_on_failure(project), Project.create(project, Settings(method=method)) as made:
+    with _nothing_left_without_cases(project), Project.create(project, Settings(method=method)) as made:
         report = _import(made, images, labels, label_names, None, opaque_ids, resample_sheared, on_mismatch)
         _show_import(report)
         if not report.added:
@@ -67,18 +67,17 @@ def new(
 
 
 @contextmanager
-def _removed_on_failure(folder: Path) -> Iterator[None]:
-    """Leave no half-made project behind, so that the mended command can be given again; what was there before stays."""
+def _nothing_left_without_cases(folder: Path) -> Iterator[None]:
+    """Remove a new project that no case came into, so that the mended command can be given again; with cases, ``import`` goes on."""
     existed = folder.exists()
-    untouched = not existed or (folder.is_dir() and not any(folder.iterdir()))
+    empty = not existed or (folder.is_dir() and not any(folder.iterdir()))
     try:
         yield
-    except BaseException:
-        if untouched and folder.is_dir():
+    finally:
+        if empty and folder.is_dir() and not (folder / "cases").exists():
             shutil.rmtree(folder)
             if existed:
                 folder.mkdir()
-        raise
 
 
 def import_cases(

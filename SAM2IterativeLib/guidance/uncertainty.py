@@ -7,7 +7,7 @@ history (Jensen-Shannon divergence; Lin 1991), and the disagreement with SAM2's 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -75,10 +75,12 @@ def uncertainty(
     u_ent = entropy(history_now)
     u_js = None if history_before is None else jensen_shannon(probabilities, history_before)
     u_dis = None if foundation is None else disagreement(probabilities, foundation)
-    mean = _mean([term for term in (u_ent, u_js) if term is not None])
+    total = u_ent if u_js is None else u_ent + u_js
+    count: VoxelMap | np.float32 = np.float32(1 if u_js is None else 2)
     if u_dis is not None:
-        all_terms = _mean([term for term in (u_ent, u_js, u_dis) if term is not None])
-        mean = all_terms if heard is None else np.where(heard, all_terms, mean)
+        asked = np.float32(1) if heard is None else heard.astype(np.float32)
+        total, count = total + asked * u_dis, count + asked
+    mean = total / count
     return Uncertainty(map=mean, entropy=u_ent, js=u_js, disagreement=u_dis)
 
 
@@ -153,10 +155,6 @@ def _shannon(p: Probabilities) -> VoxelMap:
     for p_c in p:
         total += entr(np.maximum(p_c, 0))
     return total
-
-
-def _mean(terms: Sequence[VoxelMap]) -> VoxelMap:
-    return sum(terms[1:], start=terms[0]) / np.float32(len(terms))
 
 
 def _unit(values: VoxelMap) -> VoxelMap:

@@ -54,7 +54,7 @@ class Project:
         path = Path(folder).resolve()
         for name in _OURS:
             if (path / name).exists():
-                raise ProjectError(f"the folder already holds {name!r}.", where=path.name, cure="Open it, or choose another folder.")
+                raise ProjectError(f"the folder already holds {name!r}.", where=path.name, cure="Import into it, or choose another folder.")
         settings = settings or Settings()
         write_settings(path / "project.toml", settings if settings.name else replace(settings, name=path.name))
         Journal(path, new=True).close()

@@ -42,6 +42,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory, weights: Path) -> tuple[Path, dict[str, str], list[Message]]:
     """A project after rounds 0 and 1, never interrupted: folder, hashes, messages."""
+    torch.set_num_threads(1)  # before any test's own fixture
     folder = tmp_path_factory.mktemp("finished") / "project"
     messages: list[Message] = []
     with small_project(folder, weights, validation=1) as project:
