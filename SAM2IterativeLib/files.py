@@ -53,7 +53,8 @@ def sha256_of(path: str | Path) -> str:
 def atomic_write(path: str | Path) -> Iterator[Path]:
     """Give a temporary name in the same folder; when the block ends without an error, flush it and rename it to ``path``.
 
-    The temporary name keeps ``path``'s suffix, so that writers that choose the format by suffix do the right thing.
+    The temporary name keeps ``path``'s suffix, so that writers that choose the format by suffix do the right thing. The file may be read
+    by whom the user's umask says, also where a writer (safetensors) keeps it to its owner: projects are shared.
 
     Raises:
         ResourceError: the disk is full or the folder may not be written; an older ``path`` is still whole.
@@ -63,7 +64,12 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f"{_TEMPORARY}{uuid.uuid4().hex[:8]}-{path.name}")
         try:
+            temporary.touch()
+            mode = temporary.stat().st_mode
+            temporary.unlink()  # a writer that writes nothing must not leave an empty file
             yield temporary
+            if temporary.stat().st_mode != mode:
+                temporary.chmod(mode)
             flush(temporary)
             replace(temporary, path)
         finally:

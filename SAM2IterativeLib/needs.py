@@ -77,17 +77,19 @@ def _seconds(project: Project, plan: Plan, sizes: Sequence[Size], rounds: int, t
     if later:
         return rounds * float(np.mean(later))
     slices, voxels = sum(size[0] for size in sizes), sum(k * j * i for k, j, i in sizes)
+    patches = [float(np.prod(plan.across(view).patch)) for view in plan.views]
+    step = trial.step * float(np.mean(patches)) / float(np.prod(plan.patch))
     # A forward pass is a third of a step; blocks overlap by half along each axis, views and mirrored images are predicted one by one.
     views = len(plan.views) * 2 ** (len(plan.augmentation.mirror_axes) if plan.mirrored_prediction else 0)
     overlap = 8 if plan.dimensions == 3 else 1
     prediction = trial.step / 3 / plan.batch * views * overlap * voxels / float(np.prod(plan.patch))
     following = slices * 2 * plan.classes * trial.tracking
-    seconds = rounds * (plan.round_steps * trial.step + prediction + following) + slices * trial.encoding
+    seconds = rounds * (plan.round_steps * step + prediction + following) + slices * trial.encoding
     if not finished:
         if adapts_before_rounds(project):
             slices_learned = 3 * _ADAPTATION_SLICES * project.settings.foundation.adaptation_steps
             seconds += slices_learned * (trial.encoding + trial.tracking)
-        seconds += plan.first_steps * trial.step + plan.snapshots * prediction + following
+        seconds += plan.first_steps * step + plan.snapshots * prediction + following
     return seconds
 
 

@@ -74,7 +74,7 @@ def _cell(scores: dict[str, Any] | None) -> str:
 def report(
     project: ProjectFolder,
     output: Annotated[Path | None, typer.Option("--output", help="The HTML file; default: report.html in the project.")] = None,
-    references: Annotated[Path | None, typer.Option("--references", help="True label maps, to show scores.")] = None,
+    references: Annotated[Path | None, typer.Option("--references", help="True label maps, to show scores and outlines.")] = None,
 ) -> None:
     """Write one self-contained HTML file about the rounds."""
     from ..evaluation import evaluate as evaluated
@@ -82,5 +82,5 @@ def report(
 
     with opened(project, to_write=output is None) as found:
         scores = evaluated(found, references) if references else None
-        path = write_report(found, output, scores)
+        path = write_report(found, output, scores, references)
     console.print(f"Report: {path}", soft_wrap=True, highlight=False)

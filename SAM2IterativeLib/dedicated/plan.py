@@ -10,7 +10,7 @@ import hashlib
 import json
 import math
 import sys
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -100,6 +100,9 @@ class Plan:
         (1.0, 1.0, 1.0), note="voxel size in mm that images are resampled to; with views [0] slices are kept and only the last two count"
     )
     patch: tuple[int, int, int] = decided((1, 64, 64), note="voxels that the network sees at once in training")
+    view_patches: tuple[tuple[int, int, int], ...] = decided(
+        (), note="unet2d: the same for each of views, where slices of one view are smaller than those of another; empty: patch for all"
+    )
     features: tuple[int, ...] = decided((32, 64, 128, 256), note="channels of the network, level by level")
     strides: tuple[tuple[int, int, int], ...] = decided(
         ((1, 1, 1), (1, 2, 2), (1, 2, 2), (1, 2, 2)), note="reduction of the resolution, level by level"
@@ -140,20 +143,27 @@ class Plan:
             raise SettingsError(
                 f"single_component {list(self.single_component)} must be some of the {self.classes} classes.", where="plan.toml"
             )
-        wrong = [size for size, step in zip(self.patch, self.divisor, strict=True) if size < 1 or size % step]
-        if wrong:
-            raise SettingsError(f"patch {self.patch} must be divisible by the product of the strides, {self.divisor}.", where="plan.toml")
+        for patch in (self.patch, *self.view_patches):
+            if any(size < 1 or size % step for size, step in zip(patch, self.divisor, strict=True)):
+                raise SettingsError(f"patch {patch} must be divisible by the product of the strides, {self.divisor}.", where="plan.toml")
         if not all(0 < step < math.inf for step in self.spacing):
             raise SettingsError(f"spacing {self.spacing} must be greater than 0 on every axis.", where="plan.toml")
-        if self.dimensions == 2 and (self.patch[0] != 1 or self.divisor[0] != 1 or any(k[0] != 1 for k in self.kernels)):
+        first = {self.patch[0], self.divisor[0], *(patch[0] for patch in self.view_patches), *(kernel[0] for kernel in self.kernels)}
+        if self.dimensions == 2 and first != {1}:
             raise SettingsError("a unet2d must have 1 as the first number of patch, strides and kernels.", where="plan.toml")
 
         if not self.views or len(set(self.views)) < len(self.views) or not set(self.views) <= {0, 1, 2}:
             raise SettingsError(f"views {list(self.views)} must be some of 0, 1 and 2, each once.", where="plan.toml")
+        if self.view_patches and len(self.view_patches) != len(self.views):
+            raise SettingsError(f"view_patches must be empty or one for each of the views {list(self.views)}.", where="plan.toml")
         if self.keeps_slices and self.augmentation.tilt:
             raise SettingsError("slices that are kept as they lie (unet2d with views [0]) need augmentation.tilt = 0.", where="plan.toml")
         if self.views != (0,) and (self.dimensions == 3 or self.augmentation.mirror_axes):
             raise SettingsError("views other than [0] are for a unet2d without mirror_axes.", where="plan.toml")
+
+    def across(self, view: int) -> Plan:
+        """The plan as it is for slices across one of ``views``: with the patch of that view."""
+        return replace(self, patch=self.view_patches[self.views.index(view)], view_patches=()) if self.view_patches else self
 
     @property
     def keeps_slices(self) -> bool:

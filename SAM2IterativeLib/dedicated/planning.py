@@ -89,6 +89,7 @@ def make_plan(
         spacing[:] = np.sqrt(spacing[1] * spacing[2])
     planned = np.maximum(1, np.round(sizes * spacings / spacing))
     patch, strides, kernels = _shape(_seen(planned, views), spacing, network, budget)
+    view_patches = _view_patches(planned, views, patch, strides)
     voxels = int(np.prod(patch))
     fitting = int(np.clip(budget.batch_voxels // voxels, budget.smallest_batch, budget.largest_batch))
     first_steps, round_steps = _steps(network, device)
@@ -101,6 +102,7 @@ def make_plan(
         orientation=orientation,
         spacing=(float(spacing[0]), float(spacing[1]), float(spacing[2])),
         patch=patch,
+        view_patches=view_patches,
         features=tuple(min(budget.features << level, budget.most_features) for level in range(len(strides))),
         strides=strides,
         kernels=kernels,
@@ -175,9 +177,7 @@ def _shape(
 ) -> tuple[Triple, tuple[Triple, ...], tuple[Triple, ...]]:
     """Patch, strides and kernels: the median case, shrunk axis by axis (the one largest against it first) to the budget."""
     median = np.median(planned, axis=0)
-    largest = planned.max(axis=0)
-    whole = np.where(largest <= 1.25 * median, largest, median)  # cases that differ little are seen whole
-    target = np.maximum(whole, (1, _SMALLEST_PATCH, _SMALLEST_PATCH))
+    target = np.maximum(_whole(planned), (1, _SMALLEST_PATCH, _SMALLEST_PATCH))
     if network == "unet2d":
         target[0] = 1
     while True:
@@ -189,6 +189,28 @@ def _shape(
         widest = int((patch / np.maximum(median, 1)).argmax())
         target = patch.astype(float)
         target[widest] -= divisor[widest]
+
+
+def _whole(planned: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The size to see at once: the largest where cases differ little, else the median."""
+    median, largest = np.median(planned, axis=0), planned.max(axis=0)
+    return np.where(largest <= 1.25 * median, largest, median)
+
+
+def _view_patches(planned: NDArray[np.float64], views: tuple[int, ...], patch: Triple, strides: Sequence[Triple]) -> tuple[Triple, ...]:
+    """A patch for each view, no larger than its slices need: rows and columns of empty padding teach nothing.
+
+    On the left atrium (44 of about 72 rows from the side) that is a third less to compute.
+    """
+    if len(views) == 1:
+        return ()
+    patches: list[Triple] = []
+    for view in views:
+        needed = _whole(planned)[[axis for axis in range(3) if axis != view]]
+        divisor = np.prod(np.array(strides), axis=0)[1:]
+        fitting = (np.ceil(needed / divisor) * divisor).astype(int)
+        patches.append((1, min(int(fitting[0]), patch[1]), min(int(fitting[1]), patch[2])))
+    return tuple(patches)
 
 
 def topology(

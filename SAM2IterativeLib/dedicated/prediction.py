@@ -79,27 +79,27 @@ class Predictor:
 
     def _probabilities(self, prepared: Tensor) -> Tensor:
         """(channels, k, j, i) on the plan's grid → (C+1, k, j, i) on the CPU; the mean over the plan's views."""
-        run = self._slices if self.plan.dimensions == 2 else self._blocks
         total = torch.zeros(self.plan.classes + 1, *prepared.shape[1:])
         for view in self.plan.views:
+            run = partial(self._slices, patch=self.plan.across(view).patch[1:]) if self.plan.dimensions == 2 else self._blocks
             part, self._together = with_smaller_batches(partial(run, prepared.movedim(view + 1, 1)), self._together)
             total += part.movedim(1, view + 1)
         return total / len(self.plan.views)
 
-    def _slices(self, prepared: Tensor, together: int) -> Tensor:
+    def _slices(self, prepared: Tensor, together: int, patch: Sequence[int]) -> Tensor:
         """Batches of slices with their neighbours as channels."""
         n = self.plan.neighbours
         last = prepared.shape[1] - 1
         wanted = torch.arange(last + 1).unsqueeze(1) + torch.arange(-n, n + 1)  # (slices, 2n + 1)
         stacks = prepared[:, wanted.clamp(0, last)].movedim(0, 1).flatten(1, 2)  # (slices, channels * (2n + 1), j, i)
-        parts = [self._forward_slices(part) for part in stacks.split(together)]
+        parts = [self._forward_slices(part, patch) for part in stacks.split(together)]
         return torch.cat(parts).movedim(0, 1)
 
-    def _forward_slices(self, stack: Tensor) -> Tensor:
+    def _forward_slices(self, stack: Tensor, patch: Sequence[int]) -> Tensor:
         size = stack.shape[2:]
-        if any(length > _WHOLE * patch for length, patch in zip(size, self.plan.patch[1:], strict=True)):
-            return self._windows(stack, self.plan.patch[1:])
-        wanted = [max(p, -(-n // d) * d) for n, p, d in zip(size, self.plan.patch[1:], self.plan.divisor[1:], strict=True)]
+        if any(length > _WHOLE * p for length, p in zip(size, patch, strict=True)):
+            return self._windows(stack, patch)
+        wanted = [max(p, -(-n // d) * d) for n, p, d in zip(size, patch, self.plan.divisor[1:], strict=True)]
         before = [(w - n) // 2 for w, n in zip(wanted, size, strict=True)]
         pad = [before[1], wanted[1] - size[1] - before[1], before[0], wanted[0] - size[0] - before[0]]
         logits = self._forward(functional.pad(stack, pad))

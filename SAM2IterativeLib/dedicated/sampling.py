@@ -96,10 +96,16 @@ class Sampler:
         self._slices = [{view: _slices_by_class(_across(case.labels, view)) for view in plan.views} for case in cases]
 
     def sample_spots(self, random: np.random.Generator) -> tuple[Spot, ...]:
-        """Draw one batch: cases and views evenly, and in ``foreground_share`` of the images a slice that shows a class, classes evenly."""
+        """Draw one batch: cases and views evenly, and in ``foreground_share`` of the images a slice that shows a class, classes evenly.
+
+        All images of a batch are of one view, since views may have patches of different sizes.
+        """
         count = self._labelled_of_batch(random)
         groups = [self._labelled] * count + [self._pseudo] * (self._plan.batch - count)
-        return tuple(self._sample_spot(int(random.choice(group)), random) for group in groups)
+        views = self._plan.views
+        view = views[int(random.integers(len(views)))] if len(views) > 1 else views[0]
+        patch = self._plan.across(view).patch
+        return tuple(self._sample_spot(int(random.choice(group)), view, patch, random) for group in groups)
 
     def _labelled_of_batch(self, random: np.random.Generator) -> int:
         """How many images of a batch come from labelled cases; they stand first. A single image is one at random."""
@@ -121,9 +127,7 @@ class Sampler:
         parts = [self._cut_one(spot, low, high) for spot, (low, high) in zip(spots, reach, strict=True)]
         return Cutouts(tuple(parts), sum(self._cases[spot.case].labelled for spot in spots))
 
-    def _sample_spot(self, index: int, random: np.random.Generator) -> Spot:
-        views = self._plan.views
-        view = views[int(random.integers(len(views)))] if len(views) > 1 else views[0]
+    def _sample_spot(self, index: int, view: int, patch: Sequence[int], random: np.random.Generator) -> Spot:
         labels = _across(self._cases[index].labels, view)
         size = labels.shape
         centre = [int(random.integers(n)) for n in size]
@@ -134,12 +138,12 @@ class Sampler:
             rows, columns = np.nonzero(labels[centre[0]] == wanted)
             chosen = int(random.integers(len(rows)))
             centre[1:] = int(rows[chosen]), int(columns[chosen])
-        k, j, i = (_start(*numbers) for numbers in zip(centre, size, self._plan.patch, strict=True))
+        k, j, i = (_start(*numbers) for numbers in zip(centre, size, patch, strict=True))
         return Spot(index, (k, j, i), view)
 
     def _cut_one(self, spot: Spot, low: NDArray[np.float64], high: NDArray[np.float64]) -> Cutout:
         case = self._cases[spot.case]
-        centre = np.array(spot.start) + (np.array(self._plan.patch) - 1) / 2
+        centre = np.array(spot.start) + (np.array(self._plan.across(spot.view).patch) - 1) / 2
         first = np.floor(centre + low + _ROUNDING).astype(int)
         region = (np.ceil(centre + high - _ROUNDING).astype(int) - first + 1).tolist()
         image = _cut_out(_across(case.image, spot.view), first.tolist(), region, repeat_slices=self._plan.dimensions == 2)

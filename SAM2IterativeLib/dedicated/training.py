@@ -192,9 +192,10 @@ class _Training:
         """One step; back to the last good state, in float32, if its loss is not finite."""
         random = np.random.default_rng((self.task.seed, self.step))
         spots = self.sampler.sample_spots(random)
-        drawn = sample_augmentation(random, self.task.plan, len(spots))
-        cutouts = self.sampler.cut(spots, reach(drawn, self.task.plan)).to(self.device.torch)
-        batch = augment(cutouts, drawn, self.task.plan)
+        plan = self.task.plan.across(spots[0].view)
+        drawn = sample_augmentation(random, plan, len(spots))
+        cutouts = self.sampler.cut(spots, reach(drawn, plan)).to(self.device.torch)
+        batch = augment(cutouts, drawn, plan)
         loss, self.together = with_smaller_batches(lambda size: self.gradients(batch, size), self.together)
         if not math.isfinite(loss):
             self.recover()

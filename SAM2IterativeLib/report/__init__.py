@@ -18,19 +18,23 @@ from ..project import Project
 _NEEDED = ("jinja2", "matplotlib")
 
 
-def write_report(project: Project, path: str | Path | None = None, evaluation: Mapping[str, Any] | None = None) -> Path:
+def write_report(
+    project: Project, path: str | Path | None = None, evaluation: Mapping[str, Any] | None = None, references: str | Path | None = None
+) -> Path:
     """Write the report of a project.
 
     Args:
         project: may be open for reading only if ``path`` lies elsewhere.
         path: the HTML file; ``report.html`` in the project folder unless given.
         evaluation: what ``evaluation.evaluate`` returned; without it, quality is told by validation cases, or by agreement and change.
+        references: the folder of label maps that it came from; they are outlined in the pictures.
 
     Returns:
         The file.
 
     Raises:
         MissingPackageError: jinja2 or matplotlib is not installed.
+        DataError: no reference fits a case.
         ResourceError: the file cannot be written.
     """
     missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
@@ -41,5 +45,5 @@ def write_report(project: Project, path: str | Path | None = None, evaluation: M
     target = project.report_path if path is None else Path(path)
     if path is None:
         project.require_writable()
-    write_text(target, rendered(project, evaluation))
+    write_text(target, rendered(project, evaluation, Path(references) if references else None))
     return target

@@ -12,6 +12,7 @@ from ..project import Case, Project
 from ..review import PROPOSAL
 from ..round_files import COARSE, PROPAGATED, KeyFramePrompt, RoundFiles
 from ..settings import Label
+from ..volumes import LabelMap
 from .drawing import Crop, Point, Shape, boxes, grey_picture, outlines, points, uncertainty_picture
 from .surface import surface_picture
 from .view import SliceView
@@ -77,7 +78,9 @@ def css_colour(label: Label) -> str:
     return f"rgb({' '.join(map(str, label.colour))})"
 
 
-def case_pictures(project: Project, files: RoundFiles, round: int, case: Case, orientation: str) -> CasePictures:
+def case_pictures(
+    project: Project, files: RoundFiles, round: int, case: Case, orientation: str, reference: LabelMap | None = None
+) -> CasePictures:
     """Draw a case as ``round`` left it.
 
     Args:
@@ -86,9 +89,10 @@ def case_pictures(project: Project, files: RoundFiles, round: int, case: Case, o
         round: a finished round that labelled the case.
         case: which.
         orientation: the plan's, such as "SPL"; empty for the case's own.
+        reference: what the case truly shows, on its grid, to be outlined; a validation case has its own.
     """
     try:
-        return _Artist(project, files, round, case, orientation).pictures()
+        return _Artist(project, files, round, case, orientation, reference).pictures()
     except (DataError, ProjectError) as error:
         return CasePictures(round, note=unpathed(error.sentence))
 
@@ -96,7 +100,7 @@ def case_pictures(project: Project, files: RoundFiles, round: int, case: Case, o
 class _Artist:
     """One case at work; every array is turned to the orientation that is shown."""
 
-    def __init__(self, project: Project, files: RoundFiles, round: int, case: Case, orientation: str) -> None:
+    def __init__(self, project: Project, files: RoundFiles, round: int, case: Case, orientation: str, reference: LabelMap | None) -> None:
         image = project.read_case_image(case)
         self.round = round
         self.settings = project.settings
@@ -108,7 +112,9 @@ class _Artist:
         doubt = files.uncertainty(round, case)
         self.doubt = np.zeros(view.size, np.float32) if doubt is None else view.turned(doubt)
         self.prompts = tuple(p for p in files.prompts(round, case) if p.label in self.styles and p.slice_index < view.size[0])
-        self.reference = view.turned(project.read_case_label(case).array) if case.role == "validation" else None
+        if case.role == "validation":
+            reference = project.read_case_label(case)
+        self.reference = None if reference is None else view.turned(reference.array)
         self._final = maps[PROPOSAL]
 
     def pictures(self) -> CasePictures:

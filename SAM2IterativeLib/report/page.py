@@ -5,15 +5,19 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import jinja2
 
 from .. import __version__
+from ..errors import DataError, ProjectError
 from ..project import Case, Project
 from ..project.journal import now
+from ..references import match_references, read_reference
 from ..review import Review
 from ..round_files import LABEL_MAPS, RoundFiles
+from ..volumes import LabelMap
 from . import wording
 from .case_pictures import CasePictures, case_pictures, css_colour
 from .charts import Chart, curves, dots, scatter
@@ -35,7 +39,7 @@ class ShownCase:
     pictures: CasePictures
 
 
-def rendered(project: Project, evaluation: Mapping[str, Any] | None = None) -> str:
+def rendered(project: Project, evaluation: Mapping[str, Any] | None = None, references: Path | None = None) -> str:
     """The report's HTML; see ``write_report``."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader(__package__.partition(".")[0]),
@@ -45,10 +49,10 @@ def rendered(project: Project, evaluation: Mapping[str, Any] | None = None) -> s
         lstrip_blocks=True,
     )
     environment.filters |= {"number": wording.number, "counted": wording.counted, "unpathed": wording.unpathed}
-    return environment.get_template("report.html").render(_content(project, evaluation))
+    return environment.get_template("report.html").render(_content(project, evaluation, references))
 
 
-def _content(project: Project, evaluation: Mapping[str, Any] | None) -> dict[str, Any]:
+def _content(project: Project, evaluation: Mapping[str, Any] | None, references: Path | None) -> dict[str, Any]:
     scores = [found for found in (reference_scores(evaluation) if evaluation else None, validation_scores(project)) if found]
     plan = plan_table(project)
     return {
@@ -62,7 +66,7 @@ def _content(project: Project, evaluation: Mapping[str, Any] | None) -> dict[str
         "stage_names": STAGE_NAMES,
         "evaluation": evaluation,
         "charts": _charts(project, scores),
-        "cases": _shown_cases(project, evaluation, str(plan.get("orientation", ""))),
+        "cases": _shown_cases(project, evaluation, references, str(plan.get("orientation", ""))),
         "surfaces": surfaces_available(),
         "scale": uncertainty_scale(),
         "review": _review(project),
@@ -134,9 +138,10 @@ def _numbers(project: Project, round: int, name: str) -> dict[str, float]:
     return {case: value for case, value in found.items() if value is not None}
 
 
-def _shown_cases(project: Project, evaluation: Mapping[str, Any] | None, orientation: str) -> list[ShownCase]:
+def _shown_cases(project: Project, evaluation: Mapping[str, Any] | None, references: Path | None, orientation: str) -> list[ShownCase]:
     """The most uncertain cases, and some drawn by lot so that the reader also sees what is usual."""
     review, files = Review(project), RoundFiles(project)
+    matched = match_references(project, references).of_case if references else {}
     cases = project.cases("unlabelled", "validation", usable=True)
     rounds = {case.id: newest for case in cases if (newest := review.proposal_round(case)) is not None}
     doubt = {id: project.journal.numbers(newest, id).get("uncertainty") for id, newest in rounds.items()}
@@ -149,10 +154,18 @@ def _shown_cases(project: Project, evaluation: Mapping[str, Any] | None, orienta
         if rank <= _MOST_UNCERTAIN or case in lot:
             status = [("review", review.status(case))] if case.role == "unlabelled" else [("role", "validation")]
             facts = [*status, *_facts(project, rounds[case.id], case, evaluation)]
-            pictures = case_pictures(project, files, rounds[case.id], case, orientation)
+            pictures = case_pictures(project, files, rounds[case.id], case, orientation, _reference(project, case, matched))
             text = why.get(case.id, f"uncertainty rank {rank} of {len(ranked)}")
             shown.append(ShownCase(case.id, text, facts, pictures))
     return shown
+
+
+def _reference(project: Project, case: Case, matched: Mapping[str, tuple[Case, Path]]) -> LabelMap | None:
+    """What a case truly shows, if a reference was ``matched`` with it and can be used; evaluating names those that cannot."""
+    try:
+        return read_reference(project, *matched[case.id])[0] if case.id in matched else None
+    except (DataError, ProjectError):
+        return None
 
 
 def _facts(project: Project, round: int, case: Case, evaluation: Mapping[str, Any] | None) -> list[tuple[str, str]]:

@@ -1,6 +1,6 @@
 """What a decision of the plan is worth to the network alone: trained on few labels, judged on cases that are not for validation.
 
-    python Testing/benchmarks/network_choices.py hippocampus --labelled 3 --steps 800 --seed 0 --plan views=[0]
+    python Testing/benchmarks/network_choices.py hippocampus --labelled 3 --steps 800 --seed 0 --plan views=[0] --plan view_patches=[]
 
 Judged on hippocampus 100 to 129 and left atrium 58 to 67 (counted from 0): neither labelled nor validation cases.
 """

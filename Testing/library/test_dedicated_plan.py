@@ -91,6 +91,21 @@ def test_views_are_axes(views: tuple[int, ...]) -> None:
         replace(PLAN_2D, views=views)
 
 
+def test_each_view_may_have_its_own_patch(tmp_path: Path) -> None:
+    plan = replace(PLAN_2D, views=(0, 2), view_patches=((1, 32, 32), (1, 16, 24)))
+    assert plan.across(0).patch == (1, 32, 32) and plan.across(2).patch == (1, 16, 24)
+    assert plan.across(2).block == (3, 16, 24)
+    assert PLAN_2D.across(0) is PLAN_2D
+    write_plan(tmp_path / "plan.toml", plan)
+    assert read_plan(tmp_path / "plan.toml") == plan
+    with pytest.raises(SettingsError, match=r"one for each of the views \[0, 2\]"):
+        replace(plan, view_patches=((1, 32, 32),))
+    with pytest.raises(SettingsError, match="divisible"):
+        replace(plan, view_patches=((1, 32, 32), (1, 17, 24)))
+    with pytest.raises(SettingsError, match="1 as the first number"):
+        replace(plan, view_patches=((1, 32, 32), (2, 16, 24)))
+
+
 def test_views_are_for_slices_that_are_not_mirrored() -> None:
     with pytest.raises(SettingsError, match="unet2d without mirror_axes"):
         replace(PLAN_3D, views=(0, 1))

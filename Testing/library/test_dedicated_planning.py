@@ -172,6 +172,15 @@ def test_nearly_cubic_voxels_are_seen_from_three_sides() -> None:
     assert plan_for(replace(CT, spacing=(0.6, 0.8, 0.8))).spacing == pytest.approx((1.6, 1.6, 1.6)), "thin slices are resampled too"
 
 
+def test_a_flat_case_has_narrow_patches_from_the_side() -> None:
+    plan = plan_for(replace(SMALL, size=(44, 72, 94), spacing=(1.25, 1.25, 1.25)))
+    assert plan.patch == (1, 80, 96)
+    assert plan.view_patches == ((1, 80, 96), (1, 48, 96), (1, 48, 80))
+    assert plan_for(BRAIN, network="unet3d").view_patches == () == plan_for(PROSTATE).view_patches
+    large = plan_for(replace(CT, spacing=(0.6, 0.8, 0.8)))
+    assert all(patch[axis] <= large.patch[axis] for patch in large.view_patches for axis in (1, 2)), "never beyond the budget"
+
+
 def test_thick_or_few_slices_are_seen_as_they_lie() -> None:
     shapes = [PROSTATE, replace(SMALL, size=(10, 51, 35)), replace(SMALL, size=(1, 51, 35)), replace(SMALL, spacing=(1.0, 1.0, 2.5))]
     for fingerprint in [*shapes, replace(SMALL, channels=3)]:

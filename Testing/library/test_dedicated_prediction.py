@@ -122,16 +122,18 @@ def test_weights_of_another_plan_are_refused() -> None:
         Predictor(PLAN_3D, fresh(PLAN_2D), CPU)
 
 
-def test_views_are_averaged_on_the_case_s_own_grid() -> None:
-    plan = replace(PLAN_2D, views=(0, 1, 2))
+@pytest.mark.parametrize("patches", [(), ((1, 32, 32), (1, 16, 32), (1, 16, 32))])
+def test_views_are_averaged_on_the_case_s_own_grid(patches: tuple[tuple[int, int, int], ...]) -> None:
+    plan = replace(PLAN_2D, views=(0, 1, 2), view_patches=patches)
     image, labels = ball(3)
     geometry = Geometry(labels.shape)
     weights = fresh(plan)
     together = Predictor(plan, weights, CPU).predict(image, geometry)
-    alone = [Predictor(replace(plan, views=(view,)), weights, CPU).predict(image, geometry) for view in plan.views]
+    single = [replace(plan.across(view), views=(view,)) for view in plan.views]
+    alone = [Predictor(one, weights, CPU).predict(image, geometry) for one in single]
     assert np.allclose(together, np.mean(alone, axis=0), atol=1e-5)
     turned = np.moveaxis(image, 2, 0)
-    across = Predictor(replace(plan, views=(0,)), weights, CPU).predict(turned, Geometry(turned.shape))
+    across = Predictor(replace(single[2], views=(0,)), weights, CPU).predict(turned, Geometry(turned.shape))
     assert np.allclose(np.moveaxis(across, 1, 3), alone[2], atol=1e-4), "a side view is the slices of the turned volume"
 
 

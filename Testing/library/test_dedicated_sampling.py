@@ -145,6 +145,26 @@ def test_all_views_are_drawn_and_show_structures() -> None:
     one = case(0, plan)
     sampler = Sampler([one], plan)
     spots = [spot for seed in range(20) for spot in sampler.sample_spots(np.random.default_rng(seed))]
-    assert np.bincount([spot.view for spot in spots]).min() > len(spots) / 5
+    assert np.bincount([spot.view for spot in spots]).min() >= len(spots) / 10
     for spot in spots:
         assert np.moveaxis(one.labels, spot.view, 0)[spot.start[0]].any()
+
+
+def test_a_batch_shows_one_view_cut_with_its_patch() -> None:
+    plan = replace(PLAN_2D, views=(0, 1, 2), view_patches=((1, 32, 32), (1, 16, 32), (1, 16, 24)))
+    volume = numbered((16, 40, 24))
+    sampler = Sampler([volume], plan)
+    seen = set()
+    for seed in range(12):
+        spots = sampler.sample_spots(np.random.default_rng(seed))
+        (view,) = {spot.view for spot in spots}
+        seen.add(view)
+        parts = cut(sampler, spots, plan.across(view)).parts
+        rows, columns = plan.view_patches[view][1:]
+        assert all(part.image.shape == (1, 3, rows, columns) for part in parts)
+        turned = np.moveaxis(volume.image[0], view, 0)
+        for part, (k, j, i) in zip(parts, (spot.start for spot in spots), strict=True):
+            inside = part.weights[1].numpy() > 0
+            there = turned[k, max(j, 0) : j + rows, max(i, 0) : i + columns]
+            assert np.array_equal(part.image[0, 1].numpy()[inside], there.ravel())
+    assert seen == {0, 1, 2}

@@ -45,6 +45,24 @@ def test_the_temporary_name_keeps_the_suffix(tmp_path: Path) -> None:
     assert (tmp_path / "deep" / "a.nii.gz").read_bytes() == b"x"
 
 
+def test_others_may_read_what_a_writer_keeps_to_its_owner(tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    before = os.umask(0o022)
+    try:
+        with files.atomic_write(path) as temporary:
+            temporary.write_bytes(b"x")
+            temporary.chmod(0o600)
+    finally:
+        os.umask(before)
+    assert path.stat().st_mode & 0o777 == 0o644
+
+
+def test_a_writer_that_writes_nothing_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError), files.atomic_write(tmp_path / "a.nrrd"):
+        pass
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_full_disk_is_told_in_a_sentence_and_keeps_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "a.bin"
     files.write_bytes(path, b"old")

@@ -124,7 +124,10 @@ def test_review_and_settling_change_the_answers(done: Project) -> None:
 def test_scores_stand_where_references_are(done: Project, tmp_path: Path) -> None:
     for name in ("b", "c"):
         write_label_map(tmp_path / "references" / f"{name}.nii.gz", small_labels())
-    shown = read(write_report(done, evaluation=evaluate(done, tmp_path / "references")))
+    references = tmp_path / "references"
+    assert read(write_report(done, evaluation=evaluate(done, references))).count("path", "dashed") == 0
+    shown = read(write_report(done, evaluation=evaluate(done, references), references=references))
+    assert shown.count("path", "dashed") > 0, "references are drawn over the pseudo-labels"
     assert "How good are the labels? Dice 1.000 pseudo-labels of round 1 against 2 references" in shown.text
     assert "the network of round 0 alone had 0.500" in shown.text
     assert "Dice with the reference 1.000" in shown.text
