@@ -125,6 +125,9 @@ class Plan:
     labelled_share: float = decided(0.5, 0, 1, note="share of a batch from labelled cases, where pseudo-labels exist")
     mirrored_prediction: bool = decided(True, note="average the prediction over the mirrored images (mirror_axes)")
     single_component: tuple[int, ...] = decided((), note="classes that every labelled case shows in one piece")
+    always_shown: tuple[int, ...] = decided(
+        (), note="classes that every labelled case shows: a label map without one is doubtful, so reviewed first and learned from last"
+    )
     normalisation: Normalisation = Normalisation()
     augmentation: AugmentationPlan = AugmentationPlan()
 
@@ -139,10 +142,9 @@ class Plan:
             raise SettingsError("strides and kernels must be 1 at least.", where="plan.toml")
         if sorted(_BODY_AXES.get(letter, -1) for letter in self.orientation) != [0, 1, 2]:
             raise SettingsError(f"orientation {self.orientation!r} must name each body axis once, such as 'SPL'.", where="plan.toml")
-        if not set(self.single_component) <= set(range(1, self.classes + 1)):
-            raise SettingsError(
-                f"single_component {list(self.single_component)} must be some of the {self.classes} classes.", where="plan.toml"
-            )
+        for name, chosen in (("single_component", self.single_component), ("always_shown", self.always_shown)):
+            if not set(chosen) <= set(range(1, self.classes + 1)):
+                raise SettingsError(f"{name} {list(chosen)} must be some of the {self.classes} classes.", where="plan.toml")
         for patch in (self.patch, *self.view_patches):
             if any(size < 1 or size % step for size, step in zip(patch, self.divisor, strict=True)):
                 raise SettingsError(f"patch {patch} must be divisible by the product of the strides, {self.divisor}.", where="plan.toml")

@@ -113,6 +113,7 @@ def make_plan(
         round_learning_rate=settings.learning_rate / 2,
         snapshots=settings.snapshots,
         single_component=_single(fingerprints, classes),
+        always_shown=_always_shown(fingerprints, classes),
         normalisation=_normalisation(fingerprints),
         augmentation=_augmentation(network, views, spacing, patch, colour, label_names),
     )
@@ -272,6 +273,12 @@ def _single(fingerprints: Sequence[Fingerprint], classes: int) -> tuple[int, ...
         for value, share in fingerprint.pieces.items():
             shares.setdefault(value, []).append(share)
     return tuple(c for c in range(1, classes + 1) if c in shares and min(shares[c]) >= _SINGLE_SHARE)
+
+
+def _always_shown(fingerprints: Sequence[Fingerprint], classes: int) -> tuple[int, ...]:
+    """Classes that no labelled case lacks."""
+    labelled = [fingerprint.pieces for fingerprint in fingerprints if fingerprint.pieces]
+    return tuple(c for c in range(1, classes + 1) if labelled and all(c in pieces for pieces in labelled))
 
 
 def _augmentation(

@@ -7,7 +7,7 @@ history (Jensen-Shannon divergence; Lin 1991), and the disagreement with SAM2's 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -138,6 +138,24 @@ def slice_uncertainty(labels: ClassMap, uncertainty_map: VoxelMap, class_count: 
         for z in np.flatnonzero((labels == c).any(axis=(1, 2))):
             table[c - 1, z] = mask_uncertainty(labels[z] == c, uncertainty_map[z], margin)
     return table
+
+
+def case_uncertainty(uncertainty_map: VoxelMap, labels: ClassMap, always_shown: Collection[int] = (), margin: int = 3) -> float:
+    """One number per case, in [0, 1], by which the review queue is ordered.
+
+    The mean of u in and within ``margin`` voxels of the structures: the whole volume's would only tell how much background there is.
+    Without any structure u's largest value. Each class of ``always_shown`` that the labels lack counts as another structure of doubt 1,
+    as it does in ``mask_uncertainty``: a network that is sure to see nothing is not to be relied on where every labelled case shows it.
+
+    Args:
+        uncertainty_map: u, (k, j, i) in [0, 1].
+        labels: the history's class indices, (k, j, i).
+    """
+    near = ndimage.binary_dilation(labels > 0, ndimage.generate_binary_structure(3, 1), iterations=margin)
+    doubt = float(uncertainty_map[near].mean()) if near.any() else float(uncertainty_map.max(initial=0.0))
+    found = {int(c) for c in np.unique(labels) if c}
+    missing = len(set(always_shown) - found)
+    return (doubt * len(found) + missing) / (len(found) + missing) if found or missing else doubt
 
 
 def _window(mask: Mask, margin: int) -> tuple[slice, slice] | None:

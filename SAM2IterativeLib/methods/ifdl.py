@@ -15,7 +15,6 @@ from itertools import chain
 from pathlib import Path
 
 import numpy as np
-from scipy import ndimage
 
 from ..dedicated.prediction import Predictor
 from ..dedicated.training import PseudoLabelObjective, Task, train
@@ -29,7 +28,7 @@ from ..guidance.convergence import label_stability
 from ..guidance.key_frames import PromptRecord, select_key_frames, slice_dice, slice_quality
 from ..guidance.prompts import Prompt, logits_of, prompts_on, with_reviewed, with_reviewed_masks
 from ..guidance.pseudo_label import foundation_shares, fuse
-from ..guidance.uncertainty import first_history, uncertainty, update_history
+from ..guidance.uncertainty import case_uncertainty, first_history, uncertainty, update_history
 from ..presets import weights_in_use
 from ..project import Case, load_arrays, load_probabilities, save_arrays, save_probabilities
 from ..review import PROPOSAL
@@ -135,7 +134,10 @@ class IFDL(Method):
         self._write_classes(round, case, COARSE, today.argmax(0), volume)
         write_volume(self._path(round, case, UNCERTAINTY), Volume(doubt.map.astype(np.float32), volume.geometry))
         return self._outcome(
-            round, case, (_PROBABILITIES, _HISTORY, COARSE, UNCERTAINTY), {"uncertainty": _near_mask(doubt.map, now.argmax(0) > 0)}
+            round,
+            case,
+            (_PROBABILITIES, _HISTORY, COARSE, UNCERTAINTY),
+            {"uncertainty": case_uncertainty(doubt.map, now.argmax(0), self.run.plan.always_shown)},
         )
 
     def history_files(self, round: int) -> list[Path]:
@@ -271,13 +273,15 @@ class IFDL(Method):
         run, volume = self.run, self.run.project.read_case_image(case)
         history = load_probabilities(self._path(round, case, _HISTORY))
         record = load_arrays(self._path(round, case, _RECORD))
-        answer = self._path(round, case, _ANSWER)
-        shares = foundation_shares(record["error"].tolist(), history, run.settings.pseudo_label)
+        path = self._path(round, case, _ANSWER)
+        answer = load_probabilities(path) if path.is_file() else None
+        shares = foundation_shares(record["error"].tolist(), answer, history, run.settings.pseudo_label)
         fused = fuse(
-            load_probabilities(answer) if answer.is_file() else None,
+            answer,
             history,
             run.settings.pseudo_label,
             run.plan.single_component,
+            always_shown=run.plan.always_shown,
             abstained=record["abstained"].tolist(),
             shares=shares.tolist(),
         )
@@ -334,15 +338,6 @@ def weights_path(run: RunContext, round: int) -> Path:
 def _number(path: Path) -> int:
     """The number at the end of a snapshot's name; sorted as text, 10 would come before 9."""
     return int(path.stem.rsplit("_", 1)[1])
-
-
-def _near_mask(doubt: np.ndarray, mask: np.ndarray, margin: int = 3) -> float:
-    """Mean uncertainty of a case in and within ``margin`` pixels of its structures: what the review queue is ordered by.
-
-    The whole volume's mean would only tell how much background there is. Without any structure the largest value counts.
-    """
-    near = ndimage.binary_dilation(mask, ndimage.generate_binary_structure(3, 1), iterations=margin)
-    return float(doubt[near].mean()) if near.any() else float(doubt.max(initial=0.0))
 
 
 def _for_people(prompt: Prompt, grid: WorkingGrid, value: int) -> KeyFramePrompt:

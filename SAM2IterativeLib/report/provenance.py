@@ -30,6 +30,7 @@ _PLAN = {
     "round_learning_rate": "learning rate of later rounds",
     "snapshots": "snapshots for the first history",
     "single_component": "classes in one piece",
+    "always_shown": "classes that every labelled case shows",
 }
 """The decisions that a reader asks for first; the rest stands in ``plan.toml``."""
 

@@ -133,6 +133,12 @@ def test_single_pieces_are_those_of_every_labelled_case() -> None:
     assert plan_for(*labelled, classes=4).single_component == (1, 3)  # 4 was never seen
 
 
+def test_classes_that_no_labelled_case_lacks_are_expected() -> None:
+    labelled = [replace(SMALL, pieces=p) for p in ({1: 1.0, 2: 1.0, 3: 0.995}, {1: 1.0, 3: 0.6}, {})]
+    assert plan_for(*labelled, classes=4).always_shown == (1, 3)
+    assert plan_for(SMALL, classes=2).always_shown == ()
+
+
 def test_volumes_are_not_mirrored_and_pictures_only_where_labels_know_no_side() -> None:
     picture = Fingerprint((1, 500, 574), (1.0, 1.0, 1.0), channels=3)
     assert plan_for(BRAIN, device=GPU).augmentation.mirror_axes == plan_for(BRAIN).augmentation.mirror_axes == ()

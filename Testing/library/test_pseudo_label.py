@@ -48,21 +48,32 @@ def test_each_class_has_its_own_share() -> None:
 
 
 def test_shares_are_the_inverse_squares_of_the_errors() -> None:
-    # Class 1 is expected at Dice 2 * 0.9 / (1 + 1.0) = 0.9, class 2 at 2 * 1.6 / (2 + 1.6) = 8/9.
+    # Class 1 is expected at Dice 2 * 0.9 / (1 + 1.0) = 0.9, class 2 at 2 * 1.6 / (2 + 1.6) = 8/9; SAM2 says the same here.
     h = voxels((0.1, 0.9, 0.0), (0.2, 0.0, 0.8), (0.2, 0.0, 0.8), (0.9, 0.1, 0.0))
-    first, second = foundation_shares((0.1, 0.2), h, SETTINGS)
+    first, second = foundation_shares((0.1, 0.2), h, h, SETTINGS)
     assert first == pytest.approx(0.5), "equal errors share equally"
     assert second == pytest.approx((1 / 9) ** 2 / ((1 / 9) ** 2 + 0.2**2))
-    assert foundation_shares((0.1, 0.2), h, PseudoLabelSettings(foundation_share=0.2))[0] == pytest.approx(0.2)
-    np.testing.assert_allclose(foundation_shares((0.1, 0.2), h, PseudoLabelSettings(foundation_share=0.0)), 0)
-    np.testing.assert_allclose(foundation_shares((0.1, 0.2), h, PseudoLabelSettings(foundation_share=1.0)), 1)
+    assert foundation_shares((0.1, 0.2), h, h, PseudoLabelSettings(foundation_share=0.2))[0] == pytest.approx(0.2)
+    np.testing.assert_allclose(foundation_shares((0.1, 0.2), h, h, PseudoLabelSettings(foundation_share=0.0)), 0)
+    np.testing.assert_allclose(foundation_shares((0.1, 0.2), h, h, PseudoLabelSettings(foundation_share=1.0)), 1)
 
 
 def test_a_worse_sam2_says_less_and_an_unknown_one_its_share() -> None:
     h = voxels((0.1, 0.9, 0.0), (0.9, 0.1, 0.0))
-    said = [foundation_shares((error, error), h, SETTINGS)[0] for error in (0.0, 0.05, 0.2, 0.6, 1.0)]
-    assert said == sorted(said, reverse=True) and said[0] > 0.9 and said[-1] < 0.02
-    assert foundation_shares((float("nan"), 0.3), h, SETTINGS).tolist() == [0.5, 0.5], "nor has a class that the history lacks"
+    said = [foundation_shares((error, error), h, h, SETTINGS)[0] for error in (0.1, 0.2, 0.6, 1.0)]
+    assert said == sorted(said, reverse=True) and said[0] == pytest.approx(0.5) and said[-1] < 0.02
+    unknown = foundation_shares((float("nan"), 0.3), h, h, SETTINGS)
+    np.testing.assert_allclose(unknown, 0.5, err_msg="nor has a class that the history lacks")
+    assert foundation_shares((0.1, 0.1), None, h, SETTINGS).tolist() == [0.5, 0.5]
+
+
+def test_the_history_judges_sam2_s_mask_too_however_well_it_did_on_a_labelled_case() -> None:
+    h = voxels((0.1, 0.9), (0.1, 0.9), (0.9, 0.1), (0.9, 0.1))
+    same, other = one_hot(np.array([[[1, 1, 0, 0]]]), 1, 0.99), one_hot(np.array([[[0, 1, 1, 0]]]), 1, 0.99)
+    (as_the_network,), (elsewhere,) = (foundation_shares((0.0,), s, h, SETTINGS) for s in (same, other))
+    assert as_the_network == pytest.approx(0.5)
+    # Expected Dice of the network's mask 2 * 1.8 / (2 + 2) = 0.9, of the other one 2 * 1.0 / (2 + 2) = 0.5.
+    assert elsewhere == pytest.approx(0.1**2 / (0.1**2 + 0.5**2))
 
 
 def test_weights_follow_agreement_and_trust() -> None:
@@ -115,6 +126,15 @@ def test_agreement_is_the_mean_dice_over_the_classes_present() -> None:
     assert agreement(a, b, 5) == pytest.approx(0.5)
     b[0, 0, 0] = 2
     assert agreement(a, b, 2) == pytest.approx((2 * 48 / (96 + 96) + 0) / 2)
+
+
+def test_a_class_that_every_volume_should_have_and_both_lack_is_no_agreement() -> None:
+    a = blocks(one=(1, slice(0, 4)))
+    assert agreement(a, a, 2) == 1.0
+    assert agreement(a, a, 2, always_shown=(1, 2)) == pytest.approx(0.5)
+    assert agreement(a, a, 2, always_shown=(1,)) == 1.0
+    p = one_hot(a, 2, 0.9)
+    assert fuse(p, p, SETTINGS, always_shown=(1, 2)).agreement == pytest.approx(0.5)
 
 
 def test_two_empty_answers_are_no_agreement() -> None:

@@ -8,6 +8,7 @@ from simulated_network import network_snapshots, one_hot
 
 from SAM2IterativeLib.guidance.key_frames import slice_dice
 from SAM2IterativeLib.guidance.uncertainty import (
+    case_uncertainty,
     disagreement,
     entropy,
     first_history,
@@ -147,6 +148,25 @@ def test_the_same_border_doubts_a_small_mask_more() -> None:
         ring[mask] = 0
         doubts.append(mask_uncertainty(mask, ring, 3))
     assert doubts[0] > 1.8 * doubts[1] > 0
+
+
+def test_a_case_s_doubt_is_that_near_its_structures() -> None:
+    labels, doubt = np.zeros((9, 20, 20), int), np.zeros((9, 20, 20), np.float32)
+    labels[4, 10, 10] = 1
+    doubt[:, :5] = 1.0  # far away
+    assert case_uncertainty(doubt, labels) == 0.0
+    doubt[4, 10, 10] = 1.0
+    assert 0 < case_uncertainty(doubt, labels) < 0.1
+    assert case_uncertainty(doubt, np.zeros_like(labels)) == 1.0, "without a structure the largest doubt counts"
+    assert case_uncertainty(np.zeros_like(doubt), np.zeros_like(labels)) == 0.0
+
+
+def test_a_network_that_surely_sees_nothing_where_every_case_has_it_is_doubtful() -> None:
+    labels, doubt = np.zeros((9, 20, 20), int), np.zeros((9, 20, 20), np.float32)
+    assert case_uncertainty(doubt, labels, always_shown=(1, 2)) == 1.0
+    labels[4, 10, 10] = 1
+    assert case_uncertainty(doubt, labels, always_shown=(1, 2)) == 0.5
+    assert case_uncertainty(doubt, labels, always_shown=(1,)) == 0.0
 
 
 def test_slice_doubt_is_not_a_number_where_the_class_is_absent() -> None:
