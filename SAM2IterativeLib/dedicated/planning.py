@@ -205,10 +205,11 @@ def _view_patches(planned: NDArray[np.float64], views: tuple[int, ...], patch: T
     """
     if len(views) == 1:
         return ()
+    whole = np.maximum(_whole(planned), _SMALLEST_PATCH)
+    divisor = np.prod(np.array(strides), axis=0)[1:]
     patches: list[Triple] = []
     for view in views:
-        needed = _whole(planned)[[axis for axis in range(3) if axis != view]]
-        divisor = np.prod(np.array(strides), axis=0)[1:]
+        needed = whole[[axis for axis in range(3) if axis != view]]
         fitting = (np.ceil(needed / divisor) * divisor).astype(int)
         patches.append((1, min(int(fitting[0]), patch[1]), min(int(fitting[1]), patch[2])))
     return tuple(patches)

@@ -183,6 +183,8 @@ def test_a_flat_case_has_narrow_patches_from_the_side() -> None:
     assert plan.patch == (1, 80, 96)
     assert plan.view_patches == ((1, 80, 96), (1, 48, 96), (1, 48, 80))
     assert plan_for(BRAIN, network="unet3d").view_patches == () == plan_for(PROSTATE).view_patches
+    thin = plan_for(replace(SMALL, size=(16, 16, 100), spacing=(1.0, 1.0, 1.0)))
+    assert min(min(patch[1:]) for patch in thin.view_patches) >= 32, "below it the levels have nothing to reduce"
     large = plan_for(replace(CT, spacing=(0.6, 0.8, 0.8)))
     assert all(patch[axis] <= large.patch[axis] for patch in large.view_patches for axis in (1, 2)), "never beyond the budget"
 
