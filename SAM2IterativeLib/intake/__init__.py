@@ -6,4 +6,12 @@ from .checks import Findings, NotOrthonormalError, nearest_orthonormal, require_
 from .examination import examine
 from .nifti import read_voxels as read_nifti_voxels
 
-__all__ = ["Findings", "NotOrthonormalError", "examine", "nearest_orthonormal", "read_nifti_voxels", "require_orthonormal"]
+__all__ = [
+    "Findings",
+    "NotOrthonormalError",
+    "examine",
+    "nearest_orthonormal",
+    "read_nifti_voxels",
+    "require_origin",
+    "require_orthonormal",
+]

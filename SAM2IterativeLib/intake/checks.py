@@ -62,6 +62,14 @@ def require_orthonormal(columns: Sequence[Sequence[float]] | np.ndarray, size: S
         )
 
 
+def require_origin(origin: Sequence[float], where: str) -> None:
+    """Raise DataError if the position of the first voxel in mm is not made of numbers."""
+    if not np.isfinite(origin).all():
+        raise DataError(
+            f"the origin {tuple(float(v) for v in origin)} mm is not a number.", where=where, cure="Export it again with its true origin."
+        )
+
+
 def nearest_orthonormal(direction: np.ndarray) -> np.ndarray:
     """The rotation (or reflection) nearest to a (3, 3) direction matrix in the least-squares sense (polar decomposition)."""
     u, _, vt = np.linalg.svd(direction)

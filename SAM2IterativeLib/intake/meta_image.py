@@ -13,6 +13,7 @@ from .checks import (
     refuse_colour,
     refused_if_damaged,
     require_length,
+    require_origin,
     require_orthonormal,
     require_three_dimensions,
 )
@@ -28,6 +29,7 @@ def examine_meta_image(path: Path) -> Findings:
         size = [int(v) for v in fields["DimSize"].split()]
         spacing = [float(v) for v in fields.get("ElementSpacing", fields.get("ElementSize", "1 1 1")).split()]
         matrix = [float(v) for v in fields.get("TransformMatrix", fields.get("Orientation", "")).split()]
+        origin = [float(v) for v in fields.get("Offset", fields.get("Position", fields.get("Origin", ""))).split()]
         item = _BYTES[fields["ElementType"].removeprefix("MET_").removeprefix("U")]
     except (KeyError, ValueError) as error:
         raise DataError("its header is not sound.", where=path.name, cure="Export it again.") from error
@@ -35,6 +37,7 @@ def examine_meta_image(path: Path) -> Findings:
     if channels > 1 and len(size) > 2:
         refuse_colour(path, f"{channels} numbers")
     require_three_dimensions(len(size), path)
+    require_origin(origin, path.name)
     if len(size) == 3:
         direction = np.array(matrix).reshape(3, 3).T if len(matrix) == 9 else np.eye(3)
         require_orthonormal(direction * np.array(spacing), size, path.name)

@@ -12,7 +12,7 @@ import numpy as np
 
 from ..errors import DataError
 from ..files import suffix_of
-from .checks import Findings, gunzipped, refuse_colour, require_length, require_orthonormal, require_three_dimensions
+from .checks import Findings, gunzipped, refuse_colour, require_length, require_origin, require_orthonormal, require_three_dimensions
 
 _DTYPES = {2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8", 256: "i1", 512: "u2", 768: "u4", 1024: "i8", 1280: "u8"}
 _COLOURS = {128: "RGB colour", 2304: "RGBA colour", 32: "complex numbers", 1792: "complex numbers", 2048: "complex numbers"}
@@ -28,6 +28,7 @@ class NiftiHeader:
         dtype: of the stored voxels, with byte order.
         offset: first voxel's byte in the uncompressed file.
         scale: slope and intercept; slope 0 means none.
+        origins: RAS mm of the first voxel, as every transform that counts (qform, sform) gives it.
         affine: (3, 4) voxel i, j, k to RAS mm as sform gives it; None where only a quaternion (always a rotation) stands.
     """
 
@@ -36,6 +37,7 @@ class NiftiHeader:
     dtype: np.dtype
     offset: int
     scale: tuple[float, float]
+    origins: tuple[float, ...]
     affine: np.ndarray | None
 
 
@@ -53,6 +55,9 @@ def examine_nifti(path: Path) -> Findings:
             where=path.name,
             cure="Export it again with its true spacing.",
         )
+    if header.offset < 0:
+        raise DataError(f"its voxels would begin before the file ({header.offset}).", where=path.name, cure="Export it again.")
+    require_origin(header.origins, path.name)
     if header.affine is not None:
         require_orthonormal(header.affine[:, :3], (*header.shape, 1)[:3], path.name)
     length, nonfinite = _read_through(itertools.chain((head,), stream), header)
@@ -74,12 +79,14 @@ def read_header(head: bytes, path: Path) -> NiftiHeader:
         dim, code = struct.unpack(f"{order}8q", head[16:80]), struct.unpack(f"{order}h", head[12:14])[0]
         pixdim, offset = struct.unpack(f"{order}8d", head[104:168]), struct.unpack(f"{order}q", head[168:176])[0]
         slope = struct.unpack(f"{order}2d", head[176:192])
-        sform, rows = struct.unpack(f"{order}i", head[348:352])[0], struct.unpack(f"{order}12d", head[400:496])
+        qform, sform = struct.unpack(f"{order}2i", head[344:352])
+        offsets, rows = struct.unpack(f"{order}3d", head[376:400]), struct.unpack(f"{order}12d", head[400:496])
     else:
         dim, code = struct.unpack(f"{order}8h", head[40:56]), struct.unpack(f"{order}h", head[70:72])[0]
         pixdim, offset = struct.unpack(f"{order}8f", head[76:108]), int(struct.unpack(f"{order}f", head[108:112])[0])
         slope = struct.unpack(f"{order}2f", head[112:120])
-        sform, rows = struct.unpack(f"{order}h", head[254:256])[0], struct.unpack(f"{order}12f", head[280:328])
+        qform, sform = struct.unpack(f"{order}2h", head[252:256])
+        offsets, rows = struct.unpack(f"{order}3f", head[268:280]), struct.unpack(f"{order}12f", head[280:328])
     if code in _COLOURS:
         refuse_colour(path, _COLOURS[code])
     if code not in _DTYPES or not 1 <= dim[0] <= 7 or any(d < 1 for d in dim[1 : dim[0] + 1]):
@@ -88,7 +95,9 @@ def read_header(head: bytes, path: Path) -> NiftiHeader:
     while len(shape) > 3 and shape[-1] == 1:
         shape = shape[:-1]
     affine = np.array(rows, dtype=float).reshape(3, 4) if sform > 0 and len(shape) == 3 else None
-    return NiftiHeader(shape, tuple(pixdim[1 : min(len(shape), 3) + 1]), np.dtype(order + _DTYPES[code]), offset, slope, affine)
+    spacing = tuple(pixdim[1 : min(len(shape), 3) + 1])
+    origins = (offsets if qform > 0 else ()) + (rows[3::4] if sform > 0 else ())
+    return NiftiHeader(shape, spacing, np.dtype(order + _DTYPES[code]), offset, slope, origins, affine)
 
 
 def read_voxels(path: Path) -> tuple[NiftiHeader, np.ndarray]:

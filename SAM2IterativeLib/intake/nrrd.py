@@ -9,7 +9,7 @@ import numpy as np
 
 from ..errors import DataError
 from ..files import resolve_under, suffix_of
-from .checks import Findings, gunzipped, refuse_colour, require_length, require_orthonormal, require_three_dimensions
+from .checks import Findings, gunzipped, refuse_colour, require_length, require_origin, require_orthonormal, require_three_dimensions
 
 _SIGNED = {"short": 2, "int": 4, "long long": 8, "longlong": 8}
 _BYTES = {
@@ -46,6 +46,7 @@ def examine_nrrd(path: Path) -> Findings:
         )
     _require_plain_axes(fields, sizes, path)
     _require_sound_spacing(fields, sizes, path)
+    require_origin(_numbers(fields.get("space origin", "").strip("() "), path), path.name)
     expected = int(np.prod(sizes)) * _BYTES[fields["type"]]
     data, start = path, data_start
     if "data file" in fields:

@@ -129,6 +129,37 @@ def test_a_spacing_of_nothing_is_refused(tmp_path: Path, value: float) -> None:
         examine(zipped)
 
 
+@pytest.mark.parametrize("broken", [float("nan"), float("inf")])
+def test_an_origin_that_is_no_number_is_refused(tmp_path: Path, broken: float) -> None:
+    path = _written(tmp_path, ".nii")
+    content = bytearray(path.read_bytes())
+    content[268:272] = content[292:296] = struct.pack("<f", broken)  # qoffset_x, srow_x[3]
+    path.write_bytes(bytes(content))
+    with pytest.raises(DataError, match=r"case\.nii: .*origin"):
+        read_volume(path)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "old", "new"), [(".mha", b"Offset = 0 ", b"Offset = nan "), (".nrrd", b"origin: (0,", b"origin: (inf,")]
+)
+def test_an_origin_that_is_no_number_is_refused_in_a_text_header(tmp_path: Path, suffix: str, old: bytes, new: bytes) -> None:
+    path = _written(tmp_path, suffix)
+    content = path.read_bytes()
+    assert old in content
+    path.write_bytes(content.replace(old, new))
+    with pytest.raises(DataError, match=rf"case\{suffix}: .*origin"):
+        read_volume(path)
+
+
+def test_voxels_that_begin_before_the_file_are_refused(tmp_path: Path) -> None:
+    path = _written(tmp_path, ".nii")
+    content = bytearray(path.read_bytes())
+    content[108:112] = struct.pack("<f", -16.0)  # vox_offset
+    path.write_bytes(bytes(content))
+    with pytest.raises(DataError, match="begin before the file"):
+        examine(path)
+
+
 def test_voxels_that_are_no_numbers_are_counted(tmp_path: Path) -> None:
     array = np.ones((5, 6, 7), np.float32)
     array[0, 0, :3] = (np.nan, np.inf, -np.inf)
