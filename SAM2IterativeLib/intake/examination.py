@@ -23,7 +23,8 @@ def examine(path: str | Path) -> Findings:
     """Check a file's container and header.
 
     Raises:
-        DataError: missing, empty, truncated, altered, of an unknown format, 4-D, colour 3-D, a spacing of zero, spacing or origin not a number.
+        DataError: missing, empty, truncated, altered, of an unknown format, 4-D, colour 3-D, a spacing of zero, spacing or
+            origin not a number.
         NotOrthonormalError: the voxel axes are sheared by more than 0.05 mm at the far corner.
     """
     path = Path(path)

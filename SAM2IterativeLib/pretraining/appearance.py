@@ -11,10 +11,16 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
-from .anatomy import STRUCTURES, uniform
+from .anatomy import HALF, STRUCTURES, uniform
 
 _BACKGROUND, _BODY = 0, STRUCTURES
 _TISSUES = STRUCTURES + 1
+_NEIGHBOURS = {2: (1,), 4: (3,), HALF: (1, 2, 3)}
+"""Structures that ``anatomy`` places in or beside these others."""
+_LEAST_CONTRAST = 0.12
+"""Between a structure and what surrounds it: what nobody can see, nothing can be learned from."""
+_DRAWS = 12
+_ALIKE_SHARE, _RIM_SHARE = 0.3, 0.5
 REFERENCE_SIDE = 128
 """Pixels per row in which blur and coarseness are told; a volume painted with more of them looks the same, only finer."""
 
@@ -26,6 +32,7 @@ class Appearance:
     Attributes:
         means: (B, tissues, 3) mean intensity per tissue and channel; grey volumes have equal channels.
         textures: (B, tissues) amplitude of each tissue's own texture.
+        rims: (B,) what the thin walls between tissues add; 0 without walls. rim_widths: (B,) in 1/``REFERENCE_SIDE`` of the field of view.
         clutter: (B,) amplitude of structures that have no label.
         bias: (B,) amplitude of the slow intensity change; noise: (B,); blur: (B,) and coarse: (B,) the size of the
             scanner's own pixels, both in 1/``REFERENCE_SIDE`` of the field of view.
@@ -34,6 +41,8 @@ class Appearance:
 
     means: torch.Tensor
     textures: torch.Tensor
+    rims: torch.Tensor
+    rim_widths: torch.Tensor
     clutter: torch.Tensor
     bias: torch.Tensor
     noise: torch.Tensor
@@ -54,16 +63,17 @@ def sample_appearance(
     Intensities are about 0..1; ``coarse`` lies between ``finest`` and ``coarsest``.
     """
     b = count
-    means = uniform(generator, 0.05, 0.95, b, _TISSUES, 1)
-    body = means[:, _BODY : _BODY + 1]
+    alike = _chosen(generator, b, _ALIKE_SHARE)
     contrast = uniform(generator, 0.6, 1.0, b, 1, 1)
-    means = body + contrast * (means - body)
+    means = _sample_means(generator, alike, contrast)
     colour = (torch.rand(b, generator=generator, device=generator.device) < colour_share)[:, None, None]
     tint = 0.25 * torch.randn(b, _TISSUES, 3, generator=generator, device=generator.device)
     means = means + torch.where(colour, tint, torch.zeros_like(tint))
     return Appearance(
         means=means,
         textures=uniform(generator, 0.0, 0.10, b, _TISSUES) * uniform(generator, 0.0, 0.8, b, 1),
+        rims=_sample_rims(generator, alike) * contrast[:, 0, 0],
+        rim_widths=uniform(generator, 1.0, 3.0, b),
         clutter=uniform(generator, 0.0, 0.25, b) * contrast[:, 0, 0],
         bias=uniform(generator, 0.0, 0.3, b),
         noise=uniform(generator, 0.0, 0.1, b),
@@ -71,6 +81,37 @@ def sample_appearance(
         coarse=uniform(generator, finest, coarsest, b),
         gamma=torch.exp(uniform(generator, -0.4, 0.4, b)),
     )
+
+
+def _chosen(generator: torch.Generator, count: int, share: float) -> torch.Tensor:
+    return torch.rand(count, generator=generator, device=generator.device) < share
+
+
+def _sample_means(generator: torch.Generator, alike: torch.Tensor, contrast: torch.Tensor) -> torch.Tensor:
+    """Intensities (B, tissues, 1): every structure differs from body, background and the structures beside it.
+
+    In the volumes that are ``alike`` (B,) about half of the structures share one intensity, as all that blood fills does: there
+    thin walls alone divide them.
+    """
+    b, rows = len(alike), torch.arange(len(alike), device=alike.device)
+    means = uniform(generator, 0.05, 0.95, b, _TISSUES)
+    means = means[:, _BODY, None] + contrast[..., 0] * (means - means[:, _BODY, None])
+    shared = alike[:, None] & (torch.rand(b, _TISSUES, generator=generator, device=generator.device) < 0.5)
+    for structure in range(1, STRUCTURES):
+        draws = uniform(generator, 0.05, 0.95, b, _DRAWS)
+        draws = means[:, _BODY, None] + contrast[..., 0] * (draws - means[:, _BODY, None])
+        others = means[:, [_BACKGROUND, _BODY, *_NEIGHBOURS.get(structure, ())]]
+        nearest = (draws[:, :, None] - others[:, None]).abs().amin(2)
+        means[:, structure] = draws[rows, nearest.clamp(max=_LEAST_CONTRAST).argmax(1)]
+        means[:, structure] = torch.where(shared[:, structure], means[:, 1], means[:, structure])
+    return means[..., None]
+
+
+def _sample_rims(generator: torch.Generator, alike: torch.Tensor) -> torch.Tensor:
+    """What walls add (B,): dark ones more often than bright ones; always there in volumes that are ``alike``."""
+    b = len(alike)
+    dark = torch.where(_chosen(generator, b, 0.7), -1.0, 1.0)
+    return dark * uniform(generator, 0.1, 0.4, b) * (alike | _chosen(generator, b, _RIM_SHARE))
 
 
 def paint(labels: torch.Tensor, look: Appearance, generator: torch.Generator) -> torch.Tensor:
@@ -87,7 +128,7 @@ def paint(labels: torch.Tensor, look: Appearance, generator: torch.Generator) ->
     rows = torch.arange(b, device=labels.device)[:, None]
     flat = tissue.flatten(1)
     clean = look.means[rows, flat].view(b, t, h, w, 3).permute(0, 1, 4, 2, 3)
-    clean = clean + _texture(tissue, look, generator)[:, :, None]
+    clean = clean + (_texture(tissue, look, generator) + _rims(tissue, look, generator))[:, :, None]
     image = _blurred(clean.flatten(0, 1), look.blur.repeat_interleave(t) * h / REFERENCE_SIDE).view_as(clean)
     image = image * (1 + look.bias[:, None, None, None, None] * _smooth(generator, b, 1, t, h, w, 3)[:, 0, :, None])
     image = _coarse(image, look, generator)
@@ -111,6 +152,19 @@ def _texture(tissue: torch.Tensor, look: Appearance, generator: torch.Generator)
     steps = torch.sign(_smooth(generator, b, 1, t, h, w, 7)[:, 0])
     outside = ((tissue == _BACKGROUND) | (tissue == _BODY)).float()
     return amplitude * fine * 2 + look.clutter[:, None, None, None] * 0.5 * steps * outside
+
+
+def _rims(tissue: torch.Tensor, look: Appearance, generator: torch.Generator) -> torch.Tensor:
+    """Thin walls where two tissues meet (B, T, h, w), stronger here, weaker there, and with gaps, as valves and worn walls are."""
+    b, t, h, w = tissue.shape
+    strength = (0.8 + 0.6 * _smooth(generator, b, 1, t, h, w, 6)[:, 0]).clamp(0, 1)
+    walls = torch.zeros(b, t, h, w, device=tissue.device)
+    for i in torch.nonzero(look.rims).flatten().tolist():
+        reach = max(1, round(float(look.rim_widths[i]) * h / REFERENCE_SIDE / 2))  # on either side of the border
+        one = tissue[i, :, None].float()
+        largest, smallest = (F.max_pool2d(sign * one, 2 * reach + 1, 1, reach) * sign for sign in (1, -1))
+        walls[i] = (largest != smallest)[:, 0].float()
+    return look.rims[:, None, None, None] * walls * strength
 
 
 def _blurred(images: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:

@@ -37,7 +37,8 @@ def exercise_loss(model: SAM2Base, exercise: Exercise, clip: Clip, generator: to
         else:
             points = dense = None
             if exercise.guided:
-                points, dense = padding_points(len(masks), masks.device), coarse_logits(masks, generator)
+                points = padding_points(len(masks), masks.device)
+                dense = coarse_logits(masks, generator, clip.masks[:, abs(index - 1)])
             result = track_slice(model, here, number, memories, points=points, previous_logits=dense)
             loss = slice_loss(result, masks, score_weight)
             recent[number] = result.entry

@@ -14,7 +14,7 @@ from .appearance import REFERENCE_SIDE, paint, sample_appearance
 
 MINIMUM_AREA = 40 / REFERENCE_SIDE**2
 """Share of the slice that an object covers on its prompted slice."""
-GUIDED_SHARE = 0.2
+GUIDED_SHARE = 0.35
 """Share of the later clips whose slices come with a network's logits, as in the rounds."""
 COARSEST = 4.0
 """Largest pixels of a clip's scanner, in 1/``REFERENCE_SIDE`` of the field of view: 32 pixels a row, as windows around hippocampi have."""
@@ -191,14 +191,26 @@ def _random_pixels(region: torch.Tensor, count: int, generator: torch.Generator)
     return torch.stack([index % side, index // side], -1).float() + 0.5
 
 
-def coarse_logits(masks: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """What a mediocre network would say of masks (n, side, side): (n, 1, side/4, side/4) logits in [-10, 10]."""
+def coarse_logits(masks: torch.Tensor, generator: torch.Generator, ghosts: torch.Tensor | None = None) -> torch.Tensor:
+    """What a mediocre network would say of masks (n, side, side): (n, 1, side/4, side/4) logits in [-10, 10].
+
+    Some answers are timid, none is exact; and where ``ghosts`` (n, side, side), the neighbouring slice's masks, are given, some rows
+    show these faintly too: networks let an organ's end fade out over slices that it does not reach.
+    """
     n, side, _ = masks.shape
-    low = F.avg_pool2d(masks.float()[:, None], 4)
-    rough = F.avg_pool2d(low, 3, 1, 1)
     size = side // 4
+    rough = _roughly(masks)
+    if ghosts is not None:
+        faint = uniform(generator, 0.0, 0.7, n, 1, 1, 1) * (torch.rand(n, 1, 1, 1, generator=generator, device=masks.device) < 0.4)
+        rough = torch.maximum(rough, faint * _roughly(ghosts))
     error = F.interpolate(
         torch.randn(n, 1, 6, 6, generator=generator, device=masks.device), size=(size, size), mode="bicubic", align_corners=False
     )
     strength = uniform(generator, 0.0, 0.5, n, 1, 1, 1)
-    return ((rough - 0.5 + strength * error * (rough > 0.02)) * 20).clamp(-10, 10)
+    certainty = uniform(generator, 6.0, 20.0, n, 1, 1, 1)
+    return ((rough - 0.5 + strength * error * (rough > 0.02)) * certainty).clamp(-10, 10)
+
+
+def _roughly(masks: torch.Tensor) -> torch.Tensor:
+    """The share of each of side/4 x side/4 cells, and of their neighbours, that masks (n, side, side) cover; (n, 1, side/4, side/4)."""
+    return F.avg_pool2d(F.avg_pool2d(masks.float()[:, None], 4), 3, 1, 1)

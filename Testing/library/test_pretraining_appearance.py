@@ -6,11 +6,11 @@ import pytest
 import tiny_sam2  # noqa: F401 - one thread
 import torch
 
-from SAM2IterativeLib.pretraining.anatomy import STRUCTURES, label_volumes, sample_anatomy
+from SAM2IterativeLib.pretraining.anatomy import HALF, STRUCTURES, label_volumes, sample_anatomy
 from SAM2IterativeLib.pretraining.appearance import Appearance, paint, sample_appearance
 
 SIDE = 64
-FEATURELESS = {"textures": 0.0, "clutter": 0.0, "bias": 0.0, "noise": 0.0, "coarse": 1.0}
+FEATURELESS = {"textures": 0.0, "rims": 0.0, "clutter": 0.0, "bias": 0.0, "noise": 0.0, "coarse": 1.0}
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -60,7 +60,9 @@ def test_without_its_ingredients_each_tissue_has_one_intensity(labels: torch.Ten
             assert float(tissue.max() - tissue.min()) < 0.05
 
 
-@pytest.mark.parametrize(("name", "amount"), [("noise", 0.1), ("bias", 0.3), ("clutter", 0.25), ("blur", 1.5), ("coarse", 3.0)])
+@pytest.mark.parametrize(
+    ("name", "amount"), [("noise", 0.1), ("bias", 0.3), ("rims", -0.3), ("clutter", 0.25), ("blur", 1.5), ("coarse", 3.0)]
+)
 def test_every_ingredient_changes_the_image(labels: torch.Tensor, name: str, amount: float) -> None:
     look = sample_appearance(seeded(1), 3, colour_share=0.0)
     before = paint(labels, plain(look, blur=0.05), seeded(2))
@@ -98,3 +100,26 @@ def test_more_pixels_look_the_same_only_finer() -> None:
 
 def test_the_finest_pixels_can_be_finer_than_the_reference() -> None:
     assert float(sample_appearance(seeded(1), 200, finest=0.5).coarse.min()) < 1 <= float(sample_appearance(seeded(1), 200).coarse.min())
+
+
+def test_no_structure_looks_like_what_surrounds_it() -> None:
+    look = sample_appearance(seeded(1), 400, colour_share=0.0)
+    means = look.means[..., 0]
+    structures = means[:, 1:STRUCTURES]
+    for around in (0, STRUCTURES):
+        contrast = (structures - means[:, around, None]).abs()
+        assert float((contrast < 0.1).float().mean()) < 0.03  # where body and background leave no room
+    for inner, outer in ((2, 1), (4, 3), (HALF, 1)):
+        alike = (means[:, inner] - means[:, outer]).abs() < 0.05
+        assert bool((look.rims[alike].abs() > 0).float().mean() > 0.85)  # then a wall divides them
+    assert 0.05 < float(((means[:, 2] - means[:, 1]).abs() < 1e-6).float().mean()) < 0.5
+
+
+def test_walls_are_thin_and_lie_where_tissues_meet() -> None:
+    labels = torch.ones(1, 2, SIDE, SIDE, dtype=torch.uint8)
+    labels[..., SIDE // 2 :] = 2
+    look = plain(sample_appearance(seeded(1), 1, colour_share=0.0), blur=0.05, rims=-0.3, rim_widths=4.0)
+    look.means[:, 1:3] = 0.5
+    columns = paint(labels, look, seeded(2))[0, 0, 0].mean(0)
+    walled = columns < columns[0] - 0.1
+    assert walled.nonzero().flatten().tolist() == [SIDE // 2 - 1, SIDE // 2]

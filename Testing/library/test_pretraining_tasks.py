@@ -163,6 +163,16 @@ def test_coarse_logits_look_like_a_mediocre_networks() -> None:
     assert 0.5 < float(overlap.mean()) < 0.999
 
 
+def test_a_mediocre_network_lets_some_objects_fade_out_behind_their_end() -> None:
+    ended, before = torch.zeros(200, SIDE, SIDE, dtype=torch.bool), square(30, 30, 40, 40).expand(200, SIDE, SIDE)
+    sure, faint = coarse_logits(ended, seeded()), coarse_logits(ended, seeded(), ghosts=before)
+    inside = (slice(None), 0, 12, 12)  # the middle of the square, in cells of 4 pixels
+    assert float(sure[inside].max()) <= -3
+    assert 0.1 < float((faint[inside] > -3).float().mean()) < 0.45
+    assert 0.02 < float((faint[inside] > 0).float().mean()) < 0.3
+    assert float(coarse_logits(before, seeded(), ghosts=before)[inside].median()) > 3
+
+
 # Losses
 
 
