@@ -92,7 +92,7 @@ def make_plan(
     view_patches = _view_patches(planned, views, patch, strides)
     voxels = int(np.prod(patch))
     fitting = int(np.clip(budget.batch_voxels // voxels, budget.smallest_batch, budget.largest_batch))
-    first_steps, round_steps = _steps(network, device)
+    steps = settings.first_steps or _steps(network, device)
     return Plan(
         network=network,
         classes=classes,
@@ -107,10 +107,10 @@ def make_plan(
         strides=strides,
         kernels=kernels,
         batch=settings.batch or fitting,
-        first_steps=settings.first_steps or first_steps,
-        round_steps=settings.round_steps or round_steps,
+        first_steps=steps,
+        round_steps=settings.round_steps or steps,
         learning_rate=settings.learning_rate,
-        round_learning_rate=settings.learning_rate / 2,
+        round_learning_rate=settings.learning_rate,
         snapshots=settings.snapshots,
         single_component=_single(fingerprints, classes),
         always_shown=_always_shown(fingerprints, classes),
@@ -242,11 +242,11 @@ def topology(
         size, space = np.ceil(size / stride), space * stride
 
 
-def _steps(network: Network, device: Device) -> tuple[int, int]:
-    """Steps of round 0 and of each later round."""
+def _steps(network: Network, device: Device) -> int:
+    """Steps of every training. A round that is shorter, or goes slower, than round 0 undoes what its pseudo-labels give: RESULTS.md."""
     if device.kind == "cuda":
-        return 6000, 3000
-    return (800, 400) if network == "unet2d" else (400, 200)
+        return 6000
+    return 800 if network == "unet2d" else 400
 
 
 def _normalisation(fingerprints: Sequence[Fingerprint]) -> Normalisation:

@@ -78,7 +78,12 @@ def test_wishes_are_obeyed_and_zero_is_decided() -> None:
     plan = plan_for(SMALL, first_steps=7, round_steps=3, batch=5, learning_rate=0.01, snapshots=2)
     assert (plan.first_steps, plan.round_steps, plan.batch, plan.learning_rate, plan.snapshots) == (7, 3, 5, 0.01, 2)
     decided = plan_for(SMALL)
-    assert decided.first_steps >= 100 and decided.round_steps >= 100 and decided.batch >= 2
+    assert decided.first_steps >= 100 and decided.batch >= 2
+
+
+def test_a_round_is_trained_as_long_and_as_fast_as_round_0() -> None:
+    for plan in (plan_for(SMALL), plan_for(SMALL, first_steps=7, learning_rate=0.01), plan_for(BRAIN, device=GPU)):
+        assert (plan.round_steps, plan.round_learning_rate) == (plan.first_steps, plan.learning_rate)
 
 
 def test_spacing_is_the_median() -> None:
