@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from . import __version__
-from .dedicated.plan import read_plan
+from .dedicated.plan import Plan, read_plan
 from .dedicated.prediction import Predictor
 from .dedicated.weights import load_weights
 from .device import Device
@@ -34,6 +36,15 @@ class FolderPrediction:
 
     written: tuple[str, ...]
     set_aside: tuple[tuple[str, str], ...]
+
+
+def labels_of(probabilities: np.ndarray, plan: Plan) -> np.ndarray:
+    """What a network alone says of a case: class indices (k, j, i) uint8, classes that are known to be in one piece in one piece.
+
+    Args:
+        probabilities: (C+1, k, j, i) in 0..1.
+    """
+    return fuse(None, probabilities, PseudoLabelSettings(), plan.single_component).labels
 
 
 def predict_folder(
@@ -74,7 +85,7 @@ def predict_folder(
                     report(Warned(f"{image.name}: {remark}"))
                 _require_channels(volume, plan.channels)
                 probabilities = predictor.predict(volume.array, volume.geometry, stop=stop)
-                classes = fuse(None, probabilities, PseudoLabelSettings(), plan.single_component).labels
+                classes = labels_of(probabilities, plan)
                 write_label_map(record.folder / name, LabelMap.of_classes(classes, project.values, volume.geometry))
                 record.add(name, image)
             written.append(name)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 _WIDTH, _HEIGHT = 460.0, 230.0
-_LEFT, _RIGHT, _TOP, _BOTTOM = 46.0, 446.0, 12.0, 190.0
+_LEFT, _RIGHT, _TOP, _BOTTOM = 56.0, 446.0, 12.0, 190.0
 _SPREAD = 34.0
 
 

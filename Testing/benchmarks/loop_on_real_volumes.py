@@ -46,6 +46,7 @@ from SAM2IterativeLib.dedicated.training import Task, train
 from SAM2IterativeLib.dedicated.weights import load_weights
 from SAM2IterativeLib.device import Device, choose_device
 from SAM2IterativeLib.evaluation import evaluate
+from SAM2IterativeLib.inference import labels_of
 from SAM2IterativeLib.iteration import Iteration
 from SAM2IterativeLib.messages import CaseSetAside, Message, RoundFinished
 from SAM2IterativeLib.metrics import score_case, summarise
@@ -199,11 +200,11 @@ class Judge:
         return prepare_case(path.name, volume.array, volume.geometry, self.plan, truth, labelled=labelled)
 
     def score(self, weights: Weights) -> dict[str, float]:
-        """Mean Dice and HD95 over cases and classes."""
+        """Mean Dice and HD95 over cases and classes of what ``predict`` writes."""
         predictor, scores = Predictor(self.plan, weights, self.device), {}
         for path in self.files:
             volume, truth = self.read(path)
-            classes = predictor.predict(volume.array, volume.geometry).argmax(0)
+            classes = labels_of(predictor.predict(volume.array, volume.geometry), self.plan)
             found = LabelMap.of_classes(classes, self.values, volume.geometry)
             scores[path.name] = score_case(found.array, truth.array, truth.geometry.spacing, self.values)
         summary = summarise(scores)
