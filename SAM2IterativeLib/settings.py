@@ -73,8 +73,11 @@ class DedicatedSettings:
 class UncertaintySettings:
     """How the network's answers over the rounds become a history and an uncertainty (method (b))."""
 
-    momentum: float = bounded(0.5, 0.0, 0.999)
-    """How much of the history stays when a round adds its answer: b in h_t = b h_{t-1} + (1-b) p_t."""
+    momentum: float = bounded(0.25, 0.0, 0.999)
+    """How much of the history stays when a round adds its answer: b in h_t = b h_{t-1} + (1-b) p_t.
+
+    Method (b) has 0.5. Networks that gain much in a round make an old history worse than today's answer: in round 2 on 15 left atria the
+    history had a Dice of 0.866 with 0.5 and 0.872 with 0.25, today's answer 0.874; on hippocampi 0.884 each (RESULTS.md)."""
 
 
 @dataclass(frozen=True)
