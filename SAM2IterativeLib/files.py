@@ -60,7 +60,7 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
         ResourceError: the disk is full or the folder may not be written; an older ``path`` is still whole.
     """
     path = Path(path)
-    with _explained(path):
+    with explained(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f"{_TEMPORARY}{uuid.uuid4().hex[:8]}-{path.name}")
         try:
@@ -136,7 +136,7 @@ def require_space(folder: str | Path, needed: int) -> None:
     free = shutil.disk_usage(existing).free
     if free < needed:
         raise ResourceError(
-            f"the disk has {free / 1e9:.2f} GB free, {needed / 1e9:.2f} GB are needed.", cure="Free some space, then try again."
+            f"the disk has {free / 1e6:,.1f} MB free, {needed / 1e6:,.1f} MB are needed.", cure="Free some space, then try again."
         )
 
 
@@ -169,8 +169,12 @@ def path_for_itk(path: Path, *, output: bool = False) -> Iterator[Path]:
 
 
 @contextmanager
-def _explained(path: Path) -> Iterator[None]:
-    """Turn the system's "no space" and "not permitted" into sentences."""
+def explained(path: Path) -> Iterator[None]:
+    """Turn the system's "no space" and "not permitted" into sentences.
+
+    Raises:
+        ResourceError: the disk is full, or the folder may not be written to.
+    """
     try:
         yield
     except OSError as error:

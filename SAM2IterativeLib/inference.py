@@ -70,7 +70,7 @@ def predict_folder(
     """
     found = image_files(images)
     round, path = trained_network(project)
-    plan = read_plan(project.plan_path)
+    plan = read_plan(project.plan_path, classes=len(project.values))
     record = _Record.of(Path(output), sha256_of(path), round)
     predictor = Predictor(plan, load_weights(path)[0], device)
     written: list[str] = []

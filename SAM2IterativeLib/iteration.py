@@ -143,7 +143,7 @@ class Iteration:
         """The plan of ``plan.toml``, made from the data if there is none."""
         if not self.project.plan_path.is_file():
             write_plan(self.project.plan_path, self.planned())
-        return read_plan(self.project.plan_path)
+        return read_plan(self.project.plan_path, classes=len(self.project.values))
 
     def planned(self) -> Plan:
         """The plan that the data and the settings of now ask for; no file is written."""

@@ -162,6 +162,10 @@ class Settings:
     foundation: FoundationSettings = FoundationSettings()
     pseudo_label: PseudoLabelSettings = PseudoLabelSettings()
 
+    def __post_init__(self) -> None:
+        """Labels stand in the order of their values, whatever the file's: trained networks know them by their place."""
+        object.__setattr__(self, "labels", tuple(sorted(self.labels, key=lambda label: label.value)))
+
     @property
     def values(self) -> tuple[int, ...]:
         """The label values in class order: class c (1..C) is stored as ``values[c - 1]``."""

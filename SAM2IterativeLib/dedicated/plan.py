@@ -201,23 +201,37 @@ class Plan:
         return hashlib.sha256(json.dumps(to_table(self), sort_keys=True).encode()).hexdigest()
 
 
-def read_plan(path: str | Path) -> Plan:
+def read_plan(path: str | Path, classes: int | None = None) -> Plan:
     """Read ``plan.toml``, strictly.
 
+    Args:
+        classes: how many labels the project has; None: any number will do.
+
     Raises:
-        SettingsError: no TOML, an unknown key, a wrong type or range, or decisions that contradict each other.
+        SettingsError: no TOML, an unknown key, a wrong type or range, decisions that contradict each other, or other labels.
     """
     path = Path(path)
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        table = tomllib.loads(path.read_text(encoding="utf-8-sig"))  # Windows editors begin files with a mark
     except FileNotFoundError as error:
         raise SettingsError("the plan is missing.", where=path.name, cure="Run the first round again to make a new one.") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SettingsError(f"this is not a TOML file: {error}.", where=path.name, cure="Undo the last edit of the file.") from error
+    if not table:
+        raise SettingsError(
+            "the plan is empty.", where=path.name, cure="Undo the last edit of the file, or remove it to have a new one made."
+        )
     version = table.get("format_version", FORMAT_VERSION)
     if isinstance(version, int) and version > FORMAT_VERSION:
         raise SettingsError("the plan was written by a newer version.", where=path.name, cure="Update SAM2Iterative.")
-    return from_table(Plan, table, path.name)
+    plan = from_table(Plan, table, path.name)
+    if classes is not None and plan.classes != classes:
+        raise SettingsError(
+            f"the plan and the networks that follow it know {plan.classes} labels, project.toml has {classes}.",
+            where=path.name,
+            cure="Give project.toml the labels that it had; other labels need a new project (before round 0: remove plan.toml).",
+        )
+    return plan
 
 
 def write_plan(path: str | Path, plan: Plan) -> None:

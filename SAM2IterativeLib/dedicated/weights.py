@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ..errors import WeightsError
+from ..errors import ResourceError, WeightsError
 from ..files import atomic_write
 
 _KEY = "description"  # one key only: safetensors writes several in a random order, and the same weights must give the same file
@@ -28,7 +28,11 @@ def save_weights(path: str | Path, weights: Mapping[str, Tensor], description: M
     tensors = {name: weights[name].detach().cpu().contiguous() for name in sorted(weights)}
     header = {_KEY: json.dumps({"content": content_hash(tensors), **description}, sort_keys=True)}
     with atomic_write(path) as temporary:
-        save_file(tensors, temporary, metadata=header)
+        try:
+            save_file(tensors, temporary, metadata=header)
+        except safetensors.SafetensorError as error:  # how that library tells of a full disk
+            cure = "Free some space; the same action then goes on."
+            raise ResourceError(f"the weights cannot be written: {error}.", where=Path(path).name, cure=cure) from error
 
 
 def load_weights(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

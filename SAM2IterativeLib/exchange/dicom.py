@@ -20,7 +20,7 @@ from pydicom.errors import InvalidDicomError
 
 from ..errors import DataError
 from ..files import path_for_itk, sha256_of
-from ..intake import require_orthonormal
+from ..intake import NotOrthonormalError, require_orthonormal
 from ..project import Case, Project, Role
 from ..volumes import Geometry, Volume
 from .importing import Candidate, ImportOptions, ImportReport, OnCase, import_candidates
@@ -39,6 +39,10 @@ _NEEDED = (
     "SliceThickness",
 )
 _GAP_TOLERANCE = 0.01
+_TEXT_TOLERANCE = 1e-4
+"""Header numbers are decimal text, so the same spacing may be written with more digits in one slice than in another."""
+_DICOM_SUFFIXES = ("", ".dcm", ".ima", ".dic")
+_MAGIC = slice(128, 132)
 
 
 @dataclass(frozen=True)
@@ -50,7 +54,7 @@ class Series:
 
 
 def find_series(folder: str | Path) -> tuple[Series, ...]:
-    """All image series below a folder; files that are no DICOM images are passed over.
+    """All image series below a folder; files that are no DICOM images are passed over, and of copies of one slice all but the first.
 
     Raises:
         DataError: no such folder, or no DICOM image in it.
@@ -58,14 +62,26 @@ def find_series(folder: str | Path) -> tuple[Series, ...]:
     root = Path(folder)
     if not root.is_dir():
         raise DataError("there is no such folder.", where=root.name, cure="Check the name.")
-    found: dict[str, list[Path]] = {}
+    found: dict[str, dict[tuple[str, int], Path]] = {}
     for path in sorted(p for p in root.rglob("*") if p.is_file()):
         header = _header(path)
         if header is not None and "Rows" in header and "SeriesInstanceUID" in header:
-            found.setdefault(str(header.SeriesInstanceUID), []).append(path)
+            slice_and_size = str(header.get("SOPInstanceUID", path)), path.stat().st_size
+            found.setdefault(str(header.SeriesInstanceUID), {}).setdefault(slice_and_size, path)
     if not found:
         raise DataError("there is no DICOM image in this folder.", where=root.name, cure="Choose the folder that holds the series.")
-    return tuple(Series(uid, tuple(files)) for uid, files in found.items())
+    return tuple(Series(uid, tuple(files.values())) for uid, files in found.items())
+
+
+def holds_dicom(folder: Path) -> bool:
+    """Whether a DICOM image lies directly in a folder."""
+    headers = (_header(p) for p in sorted(folder.iterdir()) if p.is_file() and p.suffix.lower() in _DICOM_SUFFIXES)
+    return any(header is not None and "Rows" in header for header in headers)
+
+
+def damaged_files(folder: Path) -> tuple[Path, ...]:
+    """Files below a folder that begin as DICOM does, but whose header breaks off: an image may be missing from its series."""
+    return tuple(p for p in sorted(folder.rglob("*")) if p.is_file() and _begins_like_dicom(p) and not _has_header(p))
 
 
 def import_dicom(
@@ -78,31 +94,41 @@ def import_dicom(
 ) -> ImportReport:
     """Import every series below a folder as an unlabelled case with an opaque id, as names may tell who the patient is."""
     candidates = [_candidate(project, n, series, role) for n, series in enumerate(find_series(folder), 1)]
-    return import_candidates(project, candidates, options=options, on_case=on_case)
+    sentence = "it begins like a DICOM file and breaks off; if it is a slice, its series is not whole. Copy it again, then import again."
+    damaged = [(path.name, f"{path.name}: {sentence}") for path in damaged_files(Path(folder))]
+    return import_candidates(project, candidates, options=options, unusable=damaged, on_case=on_case)
 
 
 def read_series(series: Series, where: str) -> Volume:
     """Read a series as one volume, rescaled to its physical values (slope and intercept applied slice by slice).
 
     Raises:
-        DataError: colour, several frames a file, slices of different size or direction, missing, doubled or uneven slices.
-        NotOrthonormalError: slices are shifted against each other (gantry tilt).
+        DataError: colour, several frames a file, slices of different size or direction, missing, doubled or uneven slices, or slices
+            that are shifted against each other (gantry tilt).
     """
     headers = {path: header for path in series.files if (header := _header(path)) is not None}
-    ordered, geometry = _ordered(headers, where)
+    try:
+        ordered, geometry = _ordered(headers, where)
+    except NotOrthonormalError as error:
+        cure = "Load it in Slicer with 'Acquisition geometry regularization', save it as NRRD, then import that."
+        raise DataError("its slices are shifted against each other (gantry tilt).", where=where, cure=cure) from error
     slices = []
     for path in ordered:
         try:
             with path_for_itk(path) as readable:
                 slices.append(sitk.GetArrayFromImage(sitk.ReadImage(str(readable))).reshape(geometry.size[1:]))
         except (RuntimeError, ValueError) as error:
-            raise DataError(f"the file {path.name} cannot be read.", where=where, cure="Export the series again.") from error
+            how = _compression(headers[path])
+            cure = "Export the series uncompressed." if how else "Export the series again."
+            raise DataError(f"the file {path.name} cannot be read{how}.", where=where, cure=cure) from error
     array = np.stack(slices)
     return Volume(array.astype(np.float32) if array.dtype.itemsize > 4 else array, geometry)
 
 
 def _candidate(project: Project, number: int, series: Series, role: Role | None) -> Candidate:
     name = f"case_{len(project.cases()) + number:04d}"
+    first = series.files[0]
+    title = f"DICOM series of {first.parent.name}/{first.name} ({len(series.files)} files)"
     digest = hashlib.sha256("".join(sorted(sha256_of(p) for p in series.files)).encode()).hexdigest()
     files = [str(p.absolute()) for p in series.files]
     return Candidate(
@@ -110,30 +136,62 @@ def _candidate(project: Project, number: int, series: Series, role: Role | None)
         image=Path("DICOM series"),
         role=role,
         details={"dicom": {"series": series.uid, "files": files}},
-        read_image=lambda _: read_series(series, name),
+        read_image=lambda _: read_series(series, title),
         identity=digest,
+        title=title,
     )
 
 
 def _header(path: Path) -> Dataset | None:
-    """The few fields that are needed; None for a file that is no DICOM."""
+    """The few fields that are needed; None for a file that is no DICOM. The 128 bytes before a header may be missing, as in old files."""
     try:
-        return pydicom.dcmread(path, stop_before_pixels=True, specific_tags=list(_NEEDED))
-    except (InvalidDicomError, OSError, ValueError, KeyError, NotImplementedError):
+        header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=list(_NEEDED), force=path.suffix.lower() in _DICOM_SUFFIXES)
+    except (InvalidDicomError, OSError, EOFError, ValueError, KeyError, NotImplementedError, AttributeError, TypeError):
         return None
+    return header if "SOPClassUID" in header or "Rows" in header else None
+
+
+def _has_header(path: Path) -> bool:
+    header = _header(path)
+    return header is not None and "SeriesInstanceUID" in header
+
+
+def _begins_like_dicom(path: Path) -> bool:
+    with open(path, "rb") as stream:
+        return stream.read(_MAGIC.stop)[_MAGIC] == b"DICM"
+
+
+def _compression(header: Dataset) -> str:
+    """How a file's pixels are compressed, as the end of a sentence; empty where they are not."""
+    syntax = getattr(getattr(header, "file_meta", None), "TransferSyntaxUID", None)
+    return f": it is compressed ({syntax.name})" if syntax is not None and syntax.is_compressed else ""
 
 
 def _ordered(headers: dict[Path, Dataset], where: str) -> tuple[list[Path], Geometry]:
     """The files from the first to the last slice, and the grid they form."""
-    for name in ("Rows", "Columns", "PixelSpacing", "ImageOrientationPatient"):
-        kinds = {str(h.get(name)) for h in headers.values()}
-        if len(kinds) > 1:
-            raise DataError(f"its slices differ in {name}: {', '.join(sorted(kinds)[:3])}.", where=where, cure="Export one series alone.")
+    try:
+        return _arranged(headers, where)
+    except (ValueError, TypeError, AttributeError) as error:
+        cure = "Save it as NIfTI or NRRD from Slicer, then import that."
+        raise DataError(f"a header of its slices is not sound ({error}).", where=where, cure=cure) from error
+
+
+def _arranged(headers: dict[Path, Dataset], where: str) -> tuple[list[Path], Geometry]:
+    """See ``_ordered``; headers that lack a value, or hold nonsense, raise what they will."""
     first = next(iter(headers.values()))
     if int(first.get("NumberOfFrames", 1) or 1) > 1:
         raise DataError("it holds several frames in one file.", where=where, cure="Save it as NIfTI or NRRD from Slicer, then import that.")
     if int(first.get("SamplesPerPixel", 1)) > 1:
         raise DataError("it is in colour; volumes need one number per voxel.", where=where, cure="Save a grey copy.")
+    for name in ("Rows", "Columns", "PixelSpacing", "ImageOrientationPatient"):
+        kinds = {path: h.get(name) for path, h in headers.items()}
+        missing = next((path.name for path, value in kinds.items() if value is None or value == ""), None)
+        if missing and name != "ImageOrientationPatient":
+            cure = "Save it as NIfTI or NRRD from Slicer, then import that."
+            raise DataError(f"{missing} does not say its {name}.", where=where, cure=cure)
+        if not _alike(list(kinds.values())):
+            texts = sorted({str(value) for value in kinds.values()})
+            raise DataError(f"its slices differ in {name}: {', '.join(texts[:3])}.", where=where, cure="Export one series alone.")
     if any("ImagePositionPatient" not in h for h in headers.values()) or "ImageOrientationPatient" not in first:
         raise DataError(
             "its slices do not say where they lie.", where=where, cure="Save it as NIfTI or NRRD from Slicer, then import that."
@@ -150,6 +208,17 @@ def _ordered(headers: dict[Path, Dataset], where: str) -> tuple[list[Path], Geom
     origin = tuple(float(v) for v in positions[ordered[0]])
     spacing = (float(np.linalg.norm(step)), row_mm, column_mm)
     return ordered, Geometry(size, spacing, origin, tuple(float(v) for v in direction.ravel()))  # type: ignore[arg-type]
+
+
+def _alike(values: Sequence[Any]) -> bool:
+    """Whether header values agree, as numbers where they are numbers."""
+    if len({str(value) for value in values}) == 1:
+        return True
+    try:
+        table = np.array([np.atleast_1d(np.array(value, dtype=float)) for value in values])
+    except (ValueError, TypeError):
+        return False
+    return bool(np.abs(table - table[0]).max() < _TEXT_TOLERANCE)
 
 
 def _slice_step(positions: Sequence[np.ndarray], normal: np.ndarray, first: Dataset, where: str) -> np.ndarray:

@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 import SimpleITK as sitk
 
-from ..errors import DataError, ProjectError
+from ..errors import DataError, ProjectError, ResourceError
 from ..files import atomic_write, path_for_itk
 from ..project import Case, Project
 from ..review import FinalLabels, Review
@@ -21,6 +21,7 @@ from .nnunet import export_nnunet
 from .terminology import tag_of
 
 ExportFormat = Literal["nrrd", "nifti", "nnunet", "dicom"]
+_SPACE = "Free some space or check the disk, then try again."
 _SUFFIXES = {"nrrd": ".seg.nrrd", "nifti": ".nii.gz", "dicom": ".seg.dcm"}
 _SLICER_STATUS = {"accepted": "completed", "corrected": "completed", "rejected": "flagged"}
 
@@ -54,7 +55,7 @@ def export_labels(
 
     Raises:
         ProjectError: the folder is not empty, or the format is unknown.
-        ResourceError: the disk is full.
+        ResourceError: the disk is full; nothing is left in the folder then.
     """
     target = Path(folder)
     if target.is_dir() and any(target.iterdir()):
@@ -76,6 +77,10 @@ def export_labels(
             written.append(path)
         except (DataError, ProjectError) as error:
             refused.append((case.id, error.sentence))
+        except ResourceError:
+            for path in written:  # half an export would pass for a whole one, and stand in the way of the next
+                path.unlink(missing_ok=True)
+            raise
     return ExportReport(tuple(written), tuple(refused))
 
 
@@ -97,10 +102,14 @@ def write_slicer_segmentation(
     for key, value in _slicer_header(label_map, labels, status, reviewer).items():
         image.SetMetaData(key, value)
     with atomic_write(path) as temporary:
-        with path_for_itk(temporary, output=True) as writable:
-            sitk.WriteImage(image, str(writable), True)
-        if not np.array_equal(read_label_map(temporary).array, label_map.array):
-            raise DataError("what was written differs when read back.", where=path.name, cure="Check the disk, then try again.")
+        try:
+            with path_for_itk(temporary, output=True) as writable:
+                sitk.WriteImage(image, str(writable), True)
+            whole = np.array_equal(read_label_map(temporary).array, label_map.array)
+        except (RuntimeError, DataError) as error:
+            raise ResourceError("the file could not be written whole.", where=path.name, cure=_SPACE) from error
+        if not whole:
+            raise ResourceError("what was written differs when read back.", where=path.name, cure=_SPACE)
 
 
 def _labels_to_export(project: Project, case: Case, pseudo_labels: bool) -> FinalLabels:

@@ -32,7 +32,8 @@ class Candidate:
 
     Attributes:
         identity: tells the same source apart from others; the file's SHA-256 if empty.
-        name: wanted case id; also how messages call the case.
+        name: wanted case id.
+        title: how messages call the case where it has no id yet; ``name`` if empty.
         image: the image's file, or the folder of a series.
         label: the label map's file, if there is one.
         role: None: labelled where a label map is, else unlabelled.
@@ -47,6 +48,7 @@ class Candidate:
     details: dict[str, Any] = field(default_factory=dict)
     read_image: Callable[[Path], Volume] | None = None
     identity: str = ""
+    title: str = ""
 
 
 @dataclass(frozen=True)
@@ -92,9 +94,12 @@ def import_candidates(
     label_names: Sequence[str] = (),
     options: ImportOptions | None = None,
     ignored: Sequence[str] = (),
+    unusable: Sequence[tuple[str, str]] = (),
     on_case: OnCase | None = None,
 ) -> ImportReport:
     """Add candidates to a project.
+
+    ``ignored`` are files that are no images, ``unusable`` (name, sentence) those that a format already found wanting.
 
     A project without labels takes them from ``label_names`` and from the values found in the files; one that has labels keeps
     exactly those, and a case with others is set aside.
@@ -104,7 +109,7 @@ def import_candidates(
         ResourceError: the disk is full; what was added stays.
     """
     project.require_writable()
-    intake = _Intake(project, options or ImportOptions())
+    intake = _Intake(project, options or ImportOptions(), unusable)
     intake.settle_labels(candidates, label_names)
     for done, candidate in enumerate(candidates):
         if on_case:
@@ -116,13 +121,13 @@ def import_candidates(
 class _Intake:
     """One import at work."""
 
-    def __init__(self, project: Project, options: ImportOptions) -> None:
+    def __init__(self, project: Project, options: ImportOptions, unusable: Sequence[tuple[str, str]]) -> None:
         self.project = project
         self.options = options
         self._added: list[Case] = []
         self._completed: list[Case] = []
         self._known: list[str] = []
-        self._set_aside: list[tuple[str, str]] = []
+        self._set_aside = list(unusable)
         self._remarks: list[tuple[str, str]] = []
         self._by_source: dict[str, Case] = {str(c.details["source"]): c for c in project.cases() if "source" in c.details}
 
@@ -157,7 +162,7 @@ class _Intake:
         try:
             self._take(candidate)
         except (DataError, ProjectError) as error:
-            self._set_aside.append((candidate.name, error.sentence))
+            self._set_aside.append((candidate.title or candidate.name, error.sentence))
 
     def _take(self, candidate: Candidate) -> None:
         digest = candidate.identity or (sha256_of(candidate.image) if candidate.image.is_file() else "")

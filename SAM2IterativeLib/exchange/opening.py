@@ -9,7 +9,7 @@ from ..errors import DataError
 from ..files import IMAGE_SUFFIXES, suffix_of
 from ..project import Project, Role
 from .decathlon import import_decathlon
-from .dicom import import_dicom
+from .dicom import holds_dicom, import_dicom
 from .folders import import_folder
 from .importing import ImportOptions, ImportReport, OnCase
 from .nnunet import import_nnunet, read_description
@@ -40,7 +40,8 @@ def import_any(
         on_case: progress.
 
     Raises:
-        DataError: nothing there that could be imported. Single bad files are set aside in the report instead.
+        DataError: nothing there that could be imported, or image files and DICOM in one folder. Single bad files are set aside in the
+            report instead.
     """
     folder = Path(images)
     if folder.name == "dataset.json":
@@ -51,5 +52,7 @@ def import_any(
     if not folder.is_dir():
         raise DataError("there is no such folder.", where=folder.name, cure="Check the name.")
     if labels is not None or any(suffix_of(p) in IMAGE_SUFFIXES for p in folder.iterdir() if p.is_file()):
+        if holds_dicom(folder):
+            raise DataError("it holds both image files and DICOM series.", where=folder.name, cure="Put them into folders of their own.")
         return import_folder(project, folder, labels, label_names=label_names, role=role, options=options, on_case=on_case)
     return import_dicom(project, folder, role=role, options=options, on_case=on_case)

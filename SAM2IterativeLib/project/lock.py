@@ -6,10 +6,12 @@ import json
 import os
 import socket
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import IO
 
 from ..errors import ProjectError
+from ..files import explained
 
 _FAR = 1 << 30  # Windows forbids others to read locked bytes, so the byte that is locked lies far behind the note
 
@@ -23,15 +25,20 @@ class ProjectLock:
 
     @classmethod
     def acquire(cls, path: Path) -> ProjectLock | None:
-        """Take the lock; None while another process (or another opener in this one) holds it."""
-        stream = open(path, "ab+")  # noqa: SIM115 - held open as long as the lock
-        if not _lock(stream):
-            stream.close()
-            return None
+        """Take the lock; None while another process (or another opener in this one) holds it.
+
+        Raises:
+            ResourceError: the disk is full, or the folder may not be written to.
+        """
         note = json.dumps({"pid": os.getpid(), "host": socket.gethostname()}).encode()
-        stream.truncate(0)
-        stream.write(note)
-        stream.flush()
+        with explained(path), ExitStack() as on_failure:
+            stream = open(path, "ab+", buffering=0)  # noqa: SIM115 - held open as long as the lock
+            on_failure.callback(stream.close)
+            if not _lock(stream):
+                return None
+            stream.truncate(0)
+            stream.write(note)
+            on_failure.pop_all()
         return cls(path, stream)
 
     def release(self) -> None:

@@ -19,7 +19,7 @@ else:
 
 _HEAD = """\
 # A SAM2Iterative project. This file is yours to edit while no run is in progress; a name that is not known is refused.
-# Lines that begin with '#' show the defaults: remove the '#' and change the value.
+# Lines that begin with '#' show the defaults of the version that wrote them: remove the '#' and change the value.
 """
 _LABELS_HEAD = """\
 # The labels: 'value' is what stands in every file, 'name' and 'colour' (red, green, blue) what a person sees.
@@ -34,7 +34,7 @@ def read_settings(path: Path) -> Settings:
         SettingsError: not TOML, or a setting that is unknown, of the wrong type or out of range.
     """
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        table = tomllib.loads(path.read_text(encoding="utf-8-sig"))  # Windows editors begin files with a mark
     except FileNotFoundError as error:
         raise ProjectError(
             f"there is no project here ({path.name} is missing).",

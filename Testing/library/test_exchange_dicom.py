@@ -17,7 +17,6 @@ from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 from SAM2IterativeLib.errors import DataError
 from SAM2IterativeLib.exchange import export_labels, import_any
 from SAM2IterativeLib.exchange.dicom import find_series, read_series
-from SAM2IterativeLib.intake import NotOrthonormalError
 from SAM2IterativeLib.project import Project
 from SAM2IterativeLib.review import Review
 from SAM2IterativeLib.volumes import LabelMap
@@ -148,6 +147,21 @@ def _colour(k: int, data: pydicom.Dataset) -> None:
     data.HighBit, data.PixelRepresentation, data.PixelData = 7, 0, bytes(8 * 10 * 3)
 
 
+def _without(name: str) -> Change:
+    def change(k: int, data: pydicom.Dataset) -> None:
+        delattr(data, name)
+
+    return change
+
+
+def _with(**values: object) -> Change:
+    def change(k: int, data: pydicom.Dataset) -> None:
+        for name, value in values.items():
+            setattr(data, name, value)
+
+    return change
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [
@@ -155,6 +169,13 @@ def _colour(k: int, data: pydicom.Dataset) -> None:
         (_other_size, "its slices differ in Rows: 10, 8"),
         (_nowhere, "do not say where they lie"),
         (_colour, "in colour"),
+        (_without("PixelSpacing"), r"does not say its PixelSpacing"),
+        (_with(PixelSpacing=None), r"does not say its PixelSpacing"),
+        (_with(PixelSpacing=[0.7]), r"not sound"),
+        (_with(ImageOrientationPatient=[1.0, 0.0, 0.0]), r"not sound"),
+        (_with(ImagePositionPatient=[1.0, 2.0]), r"not sound"),
+        (_with(ImagePositionPatient=None), r"not sound"),
+        (_with(Rows=None), r"does not say its Rows"),
     ],
 )
 def test_series_that_are_no_volume(tmp_path: Path, change: Change, says: str) -> None:
@@ -162,8 +183,8 @@ def test_series_that_are_no_volume(tmp_path: Path, change: Change, says: str) ->
         read_series(find_series(write_series(tmp_path / "s", change))[0], "x")
 
 
-def test_gantry_tilt_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(NotOrthonormalError):
+def test_gantry_tilt_is_refused_with_a_cure_that_works(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"gantry tilt.*Acquisition geometry regularization"):
         read_series(find_series(write_series(tmp_path / "s", _tilt))[0], "x")
 
 
@@ -172,6 +193,52 @@ def test_a_bad_series_does_not_stop_the_others(project: Project, tmp_path: Path)
     write_series(tmp_path / "all" / "good")
     report = import_any(project, tmp_path / "all")
     assert len(report.added) == 1 and "in the same place" in report.set_aside[0][1]
+
+
+def test_a_bad_series_is_named_by_its_files(project: Project, tmp_path: Path) -> None:
+    write_series(tmp_path / "all" / "bad", _with(PixelSpacing=[0.7]))
+    write_series(tmp_path / "all" / "good")
+    report = import_any(project, tmp_path / "all")
+    assert len(report.added) == 1
+    [(name, sentence)] = report.set_aside
+    assert name == "DICOM series of bad/00.dcm (6 files)" and sentence.startswith(name)
+
+
+def test_a_slice_that_breaks_off_is_named(project: Project, tmp_path: Path) -> None:
+    folder = write_series(tmp_path / "s")
+    last = max(folder.iterdir(), key=lambda p: pydicom.dcmread(p).ImagePositionPatient[2])
+    last.write_bytes(last.read_bytes()[:200])
+    report = import_any(project, folder)
+    assert len(report.added) == 1
+    assert [name for name, _ in report.set_aside] == [last.name] and "breaks off" in report.set_aside[0][1]
+
+
+def test_copies_of_a_slice_and_numbers_with_more_digits_do_no_harm(tmp_path: Path) -> None:
+    def more_digits(k: int, data: pydicom.Dataset) -> None:
+        data.PixelSpacing = [0.70000001, 0.9] if k % 2 else [0.7, 0.9]
+
+    folder = write_series(tmp_path / "s", more_digits)
+    shutil.copy(folder / "00.dcm", folder / "copy.dcm")
+    assert read_series(find_series(folder)[0], "x").array.shape == (SLICES, 8, 10)
+
+
+def test_files_without_the_bytes_before_the_header(tmp_path: Path) -> None:
+    folder = write_series(tmp_path / "s")
+    whole = read_series(find_series(folder)[0], "x")
+    for path in folder.iterdir():
+        data = pydicom.dcmread(path)
+        del data.file_meta
+        data.preamble = None
+        pydicom.dcmwrite(path, data, implicit_vr=True, little_endian=True, enforce_file_format=False)
+        assert path.read_bytes()[128:132] != b"DICM"
+    assert np.array_equal(read_series(find_series(folder)[0], "x").array, whole.array)
+
+
+def test_pictures_beside_a_series_do_not_hide_it(project: Project, tmp_path: Path) -> None:
+    folder = write_series(tmp_path / "s")
+    sitk.WriteImage(sitk.GetImageFromArray(np.zeros((20, 20), np.uint8)), str(folder / "preview.jpg"))
+    with pytest.raises(DataError, match="both image files and DICOM series"):
+        import_any(project, folder)
 
 
 def test_the_identity_appears_nowhere(imported: Project) -> None:

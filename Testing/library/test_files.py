@@ -132,5 +132,5 @@ def test_sweeping_removes_only_leftovers(tmp_path: Path) -> None:
 
 def test_too_little_space_is_refused_before_writing(tmp_path: Path) -> None:
     files.require_space(tmp_path / "not" / "there", 1)
-    with pytest.raises(ResourceError, match="GB free"):
+    with pytest.raises(ResourceError, match="MB free"):
         files.require_space(tmp_path, 10**18)

@@ -99,7 +99,7 @@ def test_roles(project: Project) -> None:
 
 def test_nothing_is_added_when_the_disk_is_full(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10, 10, 0))
-    with pytest.raises(ResourceError, match=r"0\.00 GB free"):
+    with pytest.raises(ResourceError, match=r"0\.0 MB free"):
         project.add_case("d", small_image())
     assert len(project.cases()) == 3
 
