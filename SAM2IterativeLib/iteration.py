@@ -24,7 +24,7 @@ import torch
 from . import __version__
 from .dedicated.fingerprint import fingerprint_of
 from .dedicated.plan import Plan, read_plan, write_plan
-from .dedicated.planning import make_plan
+from .dedicated.planning import make_plan, overruled
 from .device import Device
 from .errors import DataError, ProjectError, ResourceError, SAM2IterativeError, SettingsError, Stopped
 from .files import require_space
@@ -39,6 +39,7 @@ from .messages import (
     RunStarted,
     StageFinished,
     StageStarted,
+    Warned,
 )
 from .methods import load_method
 from .methods.method import Method, RunContext
@@ -101,10 +102,13 @@ class Iteration:
         self._require_ready()
         run = RunContext(self.project, self.plan(), self.device, self.report, self.stop_asked)
         method = load_method(self.project.settings.method)(run)
+        method.require_ready()
         finished = self.project.journal.rounds()
         first = max(finished, default=-1) + 1
         last = self._target(first, rounds)
         self.report(RunStarted(last - first + 1, len(self._cases_to_label()), self.device.sentence, first))
+        for sentence in overruled(self.project.settings.dedicated, run.plan):
+            self.report(Warned(sentence))
         self._pace.start(rounds_left=last - first + 1)
         verdict = self.verdict()
         done = first - 1

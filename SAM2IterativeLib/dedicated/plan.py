@@ -24,6 +24,7 @@ else:
     import tomli as tomllib
 
 FORMAT_VERSION = 1
+_FINEST, _COARSEST = 1e-4, 1e3  # mm: from microscopes to nothing that is imaged
 _BODY_AXES = {"R": 0, "L": 0, "A": 1, "P": 1, "S": 2, "I": 2}
 
 Network = Literal["unet2d", "unet3d"]
@@ -49,6 +50,23 @@ class Normalisation:
     mean: float = decided(0.0, note="ct: mean of the foreground, subtracted")
     deviation: float = decided(1.0, 1e-6, note="ct: standard deviation of the foreground, divided by")
     ignore_zeros: bool = decided(False, note="zscore: leave voxels of value 0 out of the statistics (images masked to an organ)")
+
+    def __post_init__(self) -> None:
+        if not all(map(math.isfinite, (self.lower, self.upper, self.mean, self.deviation))) or self.lower >= self.upper:
+            raise SettingsError("normalisation needs numbers, lower below upper.", where="plan.toml")
+        if self.scheme == "zscore" and not 0 <= self.lower < self.upper <= 100:
+            raise SettingsError(f"normalisation.lower and upper are percentiles, not {self.lower} and {self.upper}.", where="plan.toml")
+
+
+_RANGES = (
+    ("scale", 0.1, 10.0),
+    ("blur", 0.01, 10.0),
+    ("gain", 0.01, 100.0),
+    ("contrast", 0.01, 100.0),
+    ("coarse", 0.05, 1.0),
+    ("gamma", 0.1, 10.0),
+)
+"""What the ranges of ``AugmentationPlan`` must lie between."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +96,17 @@ class AugmentationPlan:
     gamma_chance: float = decided(0.3, 0, 1, note="chance of a gamma curve")
     gamma: tuple[float, float] = decided((0.7, 1.5), note="smallest and largest exponent of the gamma curve")
     inverted_gamma_chance: float = decided(0.1, 0, 1, note="chance of a gamma curve on the inverted image")
+
+    def __post_init__(self) -> None:
+        if not set(self.mirror_axes) <= {0, 1, 2}:
+            raise SettingsError(f"augmentation.mirror_axes {list(self.mirror_axes)} must be some of 0, 1 and 2.", where="plan.toml")
+        for name, low, high in _RANGES:
+            least, most = getattr(self, name)
+            if not low <= least <= most <= high:
+                raise SettingsError(
+                    f"augmentation.{name} [{least}, {most}] must rise and lie between {low} and {high}.",
+                    where="plan.toml",
+                )
 
 
 @dataclass(frozen=True)
@@ -138,8 +167,10 @@ class Plan:
                 f"{len(self.strides)} and {len(self.kernels)}.",
                 where="plan.toml",
             )
-        if min(min(step) for step in (*self.strides, *self.kernels)) < 1:
-            raise SettingsError("strides and kernels must be 1 at least.", where="plan.toml")
+        if min(min(step) for step in (*self.strides, *self.kernels, self.features)) < 1:
+            raise SettingsError("features, strides and kernels must be 1 at least.", where="plan.toml")
+        if any(size % 2 == 0 for kernel in self.kernels for size in kernel) or set(self.strides[0]) != {1}:
+            raise SettingsError("kernels must be odd, and the first level's stride [1, 1, 1].", where="plan.toml")
         if sorted(_BODY_AXES.get(letter, -1) for letter in self.orientation) != [0, 1, 2]:
             raise SettingsError(f"orientation {self.orientation!r} must name each body axis once, such as 'SPL'.", where="plan.toml")
         for name, chosen in (("single_component", self.single_component), ("always_shown", self.always_shown)):
@@ -148,8 +179,10 @@ class Plan:
         for patch in (self.patch, *self.view_patches):
             if any(size < 1 or size % step for size, step in zip(patch, self.divisor, strict=True)):
                 raise SettingsError(f"patch {patch} must be divisible by the product of the strides, {self.divisor}.", where="plan.toml")
-        if not all(0 < step < math.inf for step in self.spacing):
-            raise SettingsError(f"spacing {self.spacing} must be greater than 0 on every axis.", where="plan.toml")
+        if not all(_FINEST <= step <= _COARSEST for step in self.spacing):
+            raise SettingsError(f"spacing {self.spacing} must lie between {_FINEST} and {_COARSEST} mm on every axis.", where="plan.toml")
+        if self.normalisation.scheme == "colour" and self.channels == 1:
+            raise SettingsError("the normalisation 'colour' is not for grey images.", where="plan.toml")
         first = {self.patch[0], self.divisor[0], *(patch[0] for patch in self.view_patches), *(kernel[0] for kernel in self.kernels)}
         if self.dimensions == 2 and first != {1}:
             raise SettingsError("a unet2d must have 1 as the first number of patch, strides and kernels.", where="plan.toml")

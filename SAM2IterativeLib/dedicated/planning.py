@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import NDArray
@@ -117,6 +117,16 @@ def make_plan(
         normalisation=_normalisation(fingerprints),
         augmentation=_augmentation(network, views, spacing, patch, colour, label_names),
     )
+
+
+def overruled(settings: DedicatedSettings, plan: Plan) -> list[str]:
+    """A sentence for each setting that a person changed and that the plan, made before or edited since, says otherwise."""
+    changed = [f.name for f in fields(settings) if getattr(settings, f.name) != f.default and hasattr(plan, f.name)]
+    return [
+        f"project.toml asks for {name} = {getattr(settings, name)}, plan.toml says {getattr(plan, name)}: plan.toml counts, edit it there."
+        for name in changed
+        if getattr(settings, name) != getattr(plan, name)
+    ]
 
 
 def _network(settings: DedicatedSettings, sizes: NDArray[np.float64], spacings: NDArray[np.float64], device: Device) -> Network:

@@ -20,7 +20,7 @@ from ..dedicated.prediction import Predictor
 from ..dedicated.training import PseudoLabelObjective, Task, train
 from ..dedicated.weights import load_weights, save_weights
 from ..files import write_text
-from ..foundation.checkpoints import load_foundation
+from ..foundation.checkpoints import load_foundation, locate
 from ..foundation.features import FeatureCache, VolumeFeatures, Window
 from ..foundation.memory_bank import Entry
 from ..foundation.propagation import Guidance, Propagator, allowed_slices, axial_positions, classes_per_slice
@@ -63,6 +63,10 @@ class IFDL(Method):
         super().__init__(run)
         self._loaded = _Loaded()
         self._features: FeatureCache | None = None
+
+    def require_ready(self) -> None:
+        """See ``Method``; SAM2's weights are needed only after the first training."""
+        locate(weights_in_use(self.run.settings.foundation.weights, self.run.project.models_folder))
 
     # (a), (i): the dedicated network
 

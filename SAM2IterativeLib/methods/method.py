@@ -81,6 +81,10 @@ class Method(ABC):
     def __init__(self, run: RunContext) -> None:
         self.run = run
 
+    def require_ready(self) -> None:
+        """Raise what would end the rounds later, before anything is computed: weights that are not there."""
+        return None
+
     @abstractmethod
     def train(self, round: int, progress: FractionDone) -> Sequence[Path]:
         """Train the round's network; returns its files."""

@@ -373,7 +373,9 @@ class Project:
             raise DataError(
                 f"its label map holds the values {unknown}; the project's labels are {list(self.values)}.",
                 where=where,
-                cure="Add these labels to project.toml, or map them before import.",
+                cure="Map them before import; labels that join after round 0 need a new project."
+                if self.plan_path.is_file()
+                else "Add these labels to project.toml, or map them before import.",
             )
 
 

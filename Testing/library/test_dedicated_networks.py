@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 from dedicated_cases import PLAN_2D, PLAN_3D
+from tiny_sam2 import full_disk
 
 from SAM2IterativeLib.dedicated.networks import ImageNorm, build_network, load_weights_into, memory_format, weights_of
 from SAM2IterativeLib.dedicated.plan import Plan
 from SAM2IterativeLib.dedicated.weights import content_hash, load_weights, save_weights
-from SAM2IterativeLib.errors import WeightsError
+from SAM2IterativeLib.errors import ResourceError, WeightsError
 
 ANISOTROPIC = replace(PLAN_3D, patch=(6, 32, 32), strides=((1, 1, 1), (1, 2, 2), (2, 2, 2)), kernels=((1, 3, 3), (1, 3, 3), (3, 3, 3)))
 
@@ -102,16 +103,11 @@ def test_truncated_altered_foreign_and_missing_files_are_refused(tmp_path: Path)
         load_weights(tmp_path / "other.safetensors")
 
 
-def test_a_failed_write_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_keeps_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "network.safetensors"
     save_weights(path, {"a": torch.ones(3)}, {})
-
-    def full(*_: object, **__: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("SAM2IterativeLib.dedicated.weights.save_file", full)
-    with pytest.raises(Exception, match="disk is full"):
-        save_weights(path, {"a": torch.zeros(3)}, {})
+    with full_disk(50_000), pytest.raises(ResourceError, match=r"network\.safetensors: the weights cannot be written"):
+        save_weights(path, {"a": torch.zeros(100_000)}, {})
     assert torch.equal(load_weights(path)[0]["a"], torch.ones(3))
     assert [p.name for p in tmp_path.iterdir()] == ["network.safetensors"]
 

@@ -51,15 +51,26 @@ def test_comments_do_not_change_the_hash(tmp_path: Path) -> None:
         ("patch = [1, 32, 32]", "patch = [1, 30, 32]", r"must be divisible by the product of the strides, \(1, 4, 4\)"),
         ("patch = [1, 32, 32]", "patch = [4, 32, 32]", r"unet2d must have 1 as the first number"),
         ("features = [8, 16, 32]", "features = [8, 16]", r"one entry per level"),
-        ("spacing = [1.0, 1.0, 1.0]", "spacing = [1.0, 0.0, 1.0]", r"greater than 0"),
+        ("spacing = [1.0, 1.0, 1.0]", "spacing = [1.0, 0.0, 1.0]", r"must lie between"),
         ('scheme = "zscore"', 'scheme = "minmax"', r"'minmax' is not one of zscore, ct, colour"),
         ("format_version = 1", "format_version = 2", r"newer version"),
         ("batch = 8", "batch = = 8", r"not a TOML file"),
         ("format_version = 1", 'format_version = "a"', r"format_version: must be int"),
-        ("spacing = [1.0, 1.0, 1.0]", "spacing = [nan, 1.0, 1.0]", r"greater than 0"),
+        ("spacing = [1.0, 1.0, 1.0]", "spacing = [nan, 1.0, 1.0]", r"must lie between"),
         ("weight_decay = 0.01", "weight_decay = nan", r"nan is out of range"),
         ('orientation = "SPL"', 'orientation = "XYZ"', r"must name each body axis once"),
         ("strides = [[1, 1, 1]", "strides = [[1, 0, 1]", r"must be 1 at least"),
+        ("features = [8, 16, 32]", "features = [8, 0, 32]", r"must be 1 at least"),
+        ("kernels = [[1, 3, 3]", "kernels = [[1, 2, 3]", r"kernels must be odd"),
+        ("strides = [[1, 1, 1]", "strides = [[1, 2, 2]", r"first level's stride"),
+        ("mirror_axes = []", "mirror_axes = [5]", r"must be some of 0, 1 and 2"),
+        ("scale = [0.7, 1.4]", "scale = [-1.0, 0.0]", r"augmentation\.scale"),
+        ("coarse = [0.5, 1.0]", "coarse = [5.0, 9.0]", r"augmentation\.coarse"),
+        ("gain = [0.75, 1.25]", "gain = [0.75, inf]", r"augmentation\.gain"),
+        ("lower = 0.5", "lower = 99.9", r"lower below upper"),
+        ("upper = 99.5", "upper = 500.0", r"percentiles"),
+        ("deviation = 1.0", "deviation = inf", r"needs numbers"),
+        ('scheme = "zscore"', 'scheme = "colour"', r"not for grey images"),
         ("single_component = []", "single_component = [7]", r"must be some of the 2 classes"),
     ],
 )
@@ -72,6 +83,24 @@ def test_a_wrong_edit_is_refused_with_its_place(tmp_path: Path, old: str, new: s
     with pytest.raises(SettingsError, match=message) as caught:
         read_plan(path)
     assert "plan.toml" in str(caught.value)
+
+
+def test_an_empty_plan_and_one_of_other_labels_are_explained(tmp_path: Path) -> None:
+    path = tmp_path / "plan.toml"
+    path.write_text("")
+    with pytest.raises(SettingsError, match="the plan is empty"):
+        read_plan(path)
+    write_plan(path, PLAN_2D)
+    assert read_plan(path, classes=PLAN_2D.classes) == PLAN_2D
+    with pytest.raises(SettingsError, match=r"know 2 labels, project\.toml has 3"):
+        read_plan(path, classes=3)
+
+
+def test_a_plan_from_a_windows_editor_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "plan.toml"
+    write_plan(path, PLAN_2D)
+    path.write_text(path.read_text().replace("\n", "\r\n"), encoding="utf-8-sig", newline="")
+    assert read_plan(path) == PLAN_2D
 
 
 def test_a_missing_plan_is_explained(tmp_path: Path) -> None:

@@ -13,9 +13,11 @@ import pytest
 import SimpleITK as sitk
 from small_cases import OBLIQUE, small_labels
 from test_review import propose
+from tiny_sam2 import full_disk
 
-from SAM2IterativeLib.errors import ProjectError
+from SAM2IterativeLib.errors import ProjectError, ResourceError
 from SAM2IterativeLib.exchange import export_labels, write_slicer_segmentation
+from SAM2IterativeLib.exchange.exporting import ExportFormat
 from SAM2IterativeLib.exchange.terminology import Code, codes_of, tag_of
 from SAM2IterativeLib.project import Project
 from SAM2IterativeLib.review import Review
@@ -48,6 +50,16 @@ def test_only_what_a_person_vouches_for(project: Project, tmp_path: Path) -> Non
     report = export_labels(project, tmp_path / "out", "nrrd", pseudo_labels=False)
     assert [p.name for p in report.written] == ["a.seg.nrrd"]
     assert "no person vouches" in dict(report.refused)["b"] and "was rejected" in dict(report.refused)["c"]
+
+
+@pytest.mark.parametrize("format", ["nrrd", "nifti"])
+def test_a_full_disk_leaves_nothing_half_exported(project: Project, tmp_path: Path, format: ExportFormat) -> None:
+    propose(project, "b")
+    most = max(p.stat().st_size for p in export_labels(project, tmp_path / "whole", format).written)
+    with full_disk(most - 1), pytest.raises(ResourceError):
+        export_labels(project, tmp_path / "out", format)
+    assert not any((tmp_path / "out").iterdir())
+    assert len(export_labels(project, tmp_path / "out", format).written) == 2
 
 
 def test_nothing_is_overwritten(project: Project, tmp_path: Path) -> None:

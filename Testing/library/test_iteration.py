@@ -296,6 +296,38 @@ def test_missing_weights_end_the_run_with_a_sentence(tmp_path: Path) -> None:
         assert run_safely(lambda: Iteration(project, CPU, messages.append).run(1), messages.append) is None
         failure = messages[-1]
         assert isinstance(failure, RunFailed) and failure.kind == "WeightsError" and "gone.safetensors" in failure.sentence
+        assert not project.journal.units(), "hours of training before that are hours lost"
+
+
+def test_labels_keep_their_classes_whatever_their_order_in_the_file(tmp_path: Path, weights: Path) -> None:
+    with small_project(tmp_path / "project", weights) as project:
+        file = project.folder / "project.toml"
+        head, first, second = file.read_text().split("[[labels]]")
+        file.write_text("[[labels]]".join((head, second, first)))
+    with Project.open(tmp_path / "project") as project:
+        assert project.values == (1, 2) and project.label_names == ("organ", "gland")
+
+
+def test_a_label_that_joins_after_round_0_is_refused_before_anything_is_computed(tmp_path: Path, weights: Path) -> None:
+    with small_project(tmp_path / "project", weights) as project:
+        run_rounds(project, 1)
+        units = project.journal.units()
+        file = project.folder / "project.toml"
+        file.write_text(file.read_text() + '\n[[labels]]\nvalue = 3\nname = "vessel"\n')
+    with Project.open(tmp_path / "project") as project:
+        with pytest.raises(SettingsError, match=r"know 2 labels, project\.toml has 3"):
+            run_rounds(project, 1)
+        assert project.journal.units() == units
+
+
+def test_settings_that_the_plan_overrules_are_named(tmp_path: Path, weights: Path) -> None:
+    with small_project(tmp_path / "project", weights) as project:
+        Iteration(project, CPU, lambda _: None).plan()
+        project.change_settings(replaced(project.settings, "dedicated.round_steps", 5))
+        messages: list[Message] = []
+        run_rounds(project, 1, messages)
+        warnings = [m.sentence for m in messages if isinstance(m, Warned)]
+        assert [w for w in warnings if "round_steps = 5, plan.toml says 4" in w] == warnings
 
 
 def test_colour_pictures_and_single_slices_go_through(tmp_path: Path, weights: Path) -> None:
