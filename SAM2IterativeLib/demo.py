@@ -21,7 +21,7 @@ from .report import write_report
 from .settings import DedicatedSettings, FoundationSettings, RoundSettings, Settings
 
 CASES, LABELLED, SEED, ROUNDS = 12, 3, 7, 2
-_STEPS = DedicatedSettings(first_steps=220, round_steps=110)
+_STEPS = DedicatedSettings(first_steps=220)
 _ADAPTED = FoundationSettings(adaptation_steps=25)
 """Few steps, so that the demo ends within minutes on two cores; the project's own defaults are larger."""
 

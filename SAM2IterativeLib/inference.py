@@ -38,13 +38,14 @@ class FolderPrediction:
     set_aside: tuple[tuple[str, str], ...]
 
 
-def labels_of(probabilities: np.ndarray, plan: Plan) -> np.ndarray:
-    """What a network alone says of a case: class indices (k, j, i) uint8, classes that are known to be in one piece in one piece.
+def labels_of(probabilities: np.ndarray, plan: Plan, spacing: tuple[float, float, float]) -> np.ndarray:
+    """What a network alone says of a case: class indices (k, j, i) uint8, without what strayed from classes that are in one piece.
 
     Args:
         probabilities: (C+1, k, j, i) in 0..1.
+        spacing: voxel size (k, j, i) in mm.
     """
-    return fuse(None, probabilities, PseudoLabelSettings(), plan.single_component).labels
+    return fuse(None, probabilities, PseudoLabelSettings(), plan.single_component, spacing=spacing).labels
 
 
 def predict_folder(
@@ -85,7 +86,7 @@ def predict_folder(
                     report(Warned(f"{image.name}: {remark}"))
                 _require_channels(volume, plan.channels)
                 probabilities = predictor.predict(volume.array, volume.geometry, stop=stop)
-                classes = labels_of(probabilities, plan)
+                classes = labels_of(probabilities, plan, volume.geometry.spacing)
                 write_label_map(record.folder / name, LabelMap.of_classes(classes, project.values, volume.geometry))
                 record.add(name, image)
             written.append(name)

@@ -288,6 +288,7 @@ class IFDL(Method):
             always_shown=run.plan.always_shown,
             abstained=record["abstained"].tolist(),
             shares=shares.tolist(),
+            spacing=volume.geometry.spacing,
         )
         values = LabelMap.of_classes(fused.labels, run.project.values, volume.geometry).array
         weights = fused.weights

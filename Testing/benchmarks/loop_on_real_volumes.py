@@ -204,7 +204,7 @@ class Judge:
         predictor, scores = Predictor(self.plan, weights, self.device), {}
         for path in self.files:
             volume, truth = self.read(path)
-            classes = labels_of(predictor.predict(volume.array, volume.geometry), self.plan)
+            classes = labels_of(predictor.predict(volume.array, volume.geometry), self.plan, volume.geometry.spacing)
             found = LabelMap.of_classes(classes, self.values, volume.geometry)
             scores[path.name] = score_case(found.array, truth.array, truth.geometry.spacing, self.values)
         summary = summarise(scores)

@@ -91,7 +91,7 @@ def test_a_mean_of_exactly_the_trusted_probability_is_not_trusted() -> None:
     assert fuse(s, h, PseudoLabelSettings(trusted_probability=0.68)).weights.item() > 0
 
 
-def test_only_the_largest_piece_of_a_single_class_stays() -> None:
+def test_what_strayed_from_a_class_in_one_piece_goes() -> None:
     labels = blocks(big=(1, slice(0, 5)), small=(1, slice(8, 10)))
     p = one_hot(labels, 2, 0.9)
     kept = fuse(p, p, SETTINGS, single_component={1})
@@ -101,6 +101,14 @@ def test_only_the_largest_piece_of_a_single_class_stays() -> None:
     island = (labels == 1) & (kept.labels == 0)
     assert (kept.weights[island] == 0).all() and (everything.weights[island] > 0).all()
     np.testing.assert_array_equal(kept.weights[~island], everything.weights[~island])
+
+
+def test_what_lies_near_or_is_as_large_is_no_stray() -> None:
+    torn_off = blocks(big=(1, slice(0, 5)), small=(1, slice(6, 7)))
+    twin = blocks(big=(1, slice(0, 5)), other=(1, slice(8, 11)))
+    for labels in (torn_off, twin):
+        p = one_hot(labels, 2, 0.9)
+        np.testing.assert_array_equal(fuse(p, p, SETTINGS, single_component={1}).labels, labels)
 
 
 def test_an_island_inside_another_class_goes_to_that_class() -> None:
