@@ -59,29 +59,31 @@ def find_series(folder: str | Path) -> tuple[Series, ...]:
     Raises:
         DataError: no such folder, or no DICOM image in it.
     """
-    root = Path(folder)
+    return _sorted_out(Path(folder))[0]
+
+
+def _sorted_out(root: Path) -> tuple[tuple[Series, ...], tuple[Path, ...]]:
+    """See ``find_series``; and the files that begin as DICOM does, but whose header breaks off: a slice may be missing from its series."""
     if not root.is_dir():
         raise DataError("there is no such folder.", where=root.name, cure="Check the name.")
     found: dict[str, dict[tuple[str, int], Path]] = {}
+    damaged: list[Path] = []
     for path in sorted(p for p in root.rglob("*") if p.is_file()):
         header = _header(path)
-        if header is not None and "Rows" in header and "SeriesInstanceUID" in header:
+        if header is None or "SeriesInstanceUID" not in header:
+            damaged += [path] if _begins_like_dicom(path) else []
+        elif "Rows" in header:
             slice_and_size = str(header.get("SOPInstanceUID", path)), path.stat().st_size
             found.setdefault(str(header.SeriesInstanceUID), {}).setdefault(slice_and_size, path)
     if not found:
         raise DataError("there is no DICOM image in this folder.", where=root.name, cure="Choose the folder that holds the series.")
-    return tuple(Series(uid, tuple(files.values())) for uid, files in found.items())
+    return tuple(Series(uid, tuple(files.values())) for uid, files in found.items()), tuple(damaged)
 
 
 def holds_dicom(folder: Path) -> bool:
     """Whether a DICOM image lies directly in a folder."""
     headers = (_header(p) for p in sorted(folder.iterdir()) if p.is_file() and p.suffix.lower() in _DICOM_SUFFIXES)
     return any(header is not None and "Rows" in header for header in headers)
-
-
-def damaged_files(folder: Path) -> tuple[Path, ...]:
-    """Files below a folder that begin as DICOM does, but whose header breaks off: an image may be missing from its series."""
-    return tuple(p for p in sorted(folder.rglob("*")) if p.is_file() and _begins_like_dicom(p) and not _has_header(p))
 
 
 def import_dicom(
@@ -93,9 +95,10 @@ def import_dicom(
     on_case: OnCase | None = None,
 ) -> ImportReport:
     """Import every series below a folder as an unlabelled case with an opaque id, as names may tell who the patient is."""
-    candidates = [_candidate(project, n, series, role) for n, series in enumerate(find_series(folder), 1)]
+    found, broken = _sorted_out(Path(folder))
+    candidates = [_candidate(project, n, series, role) for n, series in enumerate(found, 1)]
     sentence = "it begins like a DICOM file and breaks off; if it is a slice, its series is not whole. Copy it again, then import again."
-    damaged = [(path.name, f"{path.name}: {sentence}") for path in damaged_files(Path(folder))]
+    damaged = [(path.name, f"{path.name}: {sentence}") for path in broken]
     return import_candidates(project, candidates, options=options, unusable=damaged, on_case=on_case)
 
 
@@ -149,11 +152,6 @@ def _header(path: Path) -> Dataset | None:
     except (InvalidDicomError, OSError, EOFError, ValueError, KeyError, NotImplementedError, AttributeError, TypeError):
         return None
     return header if "SOPClassUID" in header or "Rows" in header else None
-
-
-def _has_header(path: Path) -> bool:
-    header = _header(path)
-    return header is not None and "SeriesInstanceUID" in header
 
 
 def _begins_like_dicom(path: Path) -> bool:

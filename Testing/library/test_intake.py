@@ -26,6 +26,15 @@ def _written(folder: Path, suffix: str) -> Path:
     return path
 
 
+def _edited(folder: Path, suffix: str, old: bytes, new: bytes) -> Path:
+    """A written file whose header holds ``new`` where it held ``old``."""
+    path = _written(folder, suffix)
+    content = path.read_bytes()
+    assert old in content
+    path.write_bytes(content.replace(old, new))
+    return path
+
+
 def _nifti(path: Path, array: np.ndarray, affine: np.ndarray | None = None) -> Path:
     nibabel.save(nibabel.Nifti1Image(array, np.eye(4) if affine is None else affine), path)
     return path
@@ -40,12 +49,8 @@ def _nifti(path: Path, array: np.ndarray, affine: np.ndarray | None = None) -> P
     ],
 )
 def test_a_header_that_makes_no_sense_is_refused(tmp_path: Path, suffix: str, old: bytes, new: bytes) -> None:
-    path = _written(tmp_path, suffix)
-    content = path.read_bytes()
-    assert old in content
-    path.write_bytes(content.replace(old, new))
     with pytest.raises(DataError, match=f"case{suffix}"):
-        examine(path)
+        examine(_edited(tmp_path, suffix, old, new))
 
 
 @pytest.mark.parametrize("suffix", FORMATS)
@@ -143,10 +148,7 @@ def test_an_origin_that_is_no_number_is_refused(tmp_path: Path, broken: float) -
     ("suffix", "old", "new"), [(".mha", b"Offset = 0 ", b"Offset = nan "), (".nrrd", b"origin: (0,", b"origin: (inf,")]
 )
 def test_an_origin_that_is_no_number_is_refused_in_a_text_header(tmp_path: Path, suffix: str, old: bytes, new: bytes) -> None:
-    path = _written(tmp_path, suffix)
-    content = path.read_bytes()
-    assert old in content
-    path.write_bytes(content.replace(old, new))
+    path = _edited(tmp_path, suffix, old, new)
     with pytest.raises(DataError, match=rf"case\{suffix}: .*origin"):
         read_volume(path)
 
