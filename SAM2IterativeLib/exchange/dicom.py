@@ -155,6 +155,8 @@ def _header(path: Path) -> Dataset | None:
 
 
 def _begins_like_dicom(path: Path) -> bool:
+    if path.name.upper() == "DICOMDIR":  # the list of contents of a disc, itself no image, always has this name
+        return False
     with open(path, "rb") as stream:
         return stream.read(_MAGIC.stop)[_MAGIC] == b"DICM"
 

@@ -12,6 +12,7 @@ import pydicom
 import pytest
 import SimpleITK as sitk
 from pydicom.dataset import FileMetaDataset
+from pydicom.fileset import FileSet
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
 from SAM2IterativeLib.errors import DataError
@@ -211,6 +212,17 @@ def test_a_slice_that_breaks_off_is_named(project: Project, tmp_path: Path) -> N
     report = import_any(project, folder)
     assert len(report.added) == 1
     assert [name for name, _ in report.set_aside] == [last.name] and "breaks off" in report.set_aside[0][1]
+
+
+def test_the_list_of_contents_of_a_disc_is_no_broken_slice(project: Project, tmp_path: Path) -> None:
+    folder = write_series(tmp_path / "s")
+    contents = FileSet()
+    for path in sorted(folder.iterdir()):
+        contents.add(path)
+    contents.write(tmp_path / "disc")
+    assert (tmp_path / "disc" / "DICOMDIR").is_file()
+    report = import_any(project, tmp_path / "disc")
+    assert len(report.added) == 1 and not report.set_aside
 
 
 def test_copies_of_a_slice_and_numbers_with_more_digits_do_no_harm(tmp_path: Path) -> None:
