@@ -187,9 +187,7 @@ def from_table(kind: type[Settings_], table: Mapping[str, Any], where: str) -> S
     known = {f.name: f for f in dataclasses.fields(kind)}  # type: ignore[arg-type]
     for key in table:
         if key not in known:
-            near = difflib.get_close_matches(key, known, n=1)
-            cure = f"Did you mean '{near[0]}'?" if near else f"Known are: {', '.join(known)}."
-            raise SettingsError(f"unknown setting '{key}'.", where=where, cure=cure)
+            raise SettingsError(f"unknown setting '{key}'.", where=where, cure=_cure_for_unknown(key, kind))
     values = {key: _converted(hints[key], value, f"{where}: {key}") for key, value in table.items()}
     for key, value in values.items():
         _check_range(value, known[key].metadata, f"{where}: {key}")
@@ -212,6 +210,21 @@ def replaced(settings: Settings, dotted: str, value: Any) -> Settings:
         inner = inner[name]
     inner[last] = value
     return from_table(Settings, table, dotted)
+
+
+def _cure_for_unknown(key: str, kind: type) -> str:
+    """The nearest name here; else the section of ``project.toml`` that the name belongs to; else all names here."""
+    known = [f.name for f in dataclasses.fields(kind)]
+    near = difflib.get_close_matches(key, known, n=1)
+    if near:
+        return f"Did you mean '{near[0]}'?"
+    sections = {f.name: type(f.default) for f in dataclasses.fields(Settings) if dataclasses.is_dataclass(f.default)}
+    if kind is Settings or kind in sections.values():
+        for name, section in sections.items():
+            near = difflib.get_close_matches(key, [f.name for f in dataclasses.fields(section)], n=1)
+            if near:
+                return f"Did you mean '{name}.{near[0]}', which stands under [{name}]?"
+    return f"Known are: {', '.join(known)}."
 
 
 def _plain(value: Any) -> Any:

@@ -48,6 +48,9 @@ def test_a_persons_file_is_kept(tmp_path: Path) -> None:
     [
         ("name = ", r"project\.toml: the file cannot be read"),
         ("nam = 'x'", "unknown setting 'nam'.* Did you mean 'name'"),
+        ("first_step = 5", r"unknown setting 'first_step'.* Did you mean 'dedicated.first_steps', which stands under \[dedicated\]"),
+        ("[memory]\ndecay = 2", r"unknown setting 'decay'.* Did you mean 'foundation.decay'"),
+        ("[memory]\nqqq = 2", "unknown setting 'qqq'.* Known are: mode, support"),
         ("[rounds]\nmaximum = 0", "maximum: 0 is out of range"),
         ("[dedicated]\nlearning_rate = nan", "learning_rate: nan is out of range"),
         ("[rounds]\nshares = []", "shares: has 0 values"),
