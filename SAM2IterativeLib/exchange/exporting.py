@@ -121,6 +121,7 @@ def _labels_to_export(project: Project, case: Case, pseudo_labels: bool) -> Fina
         raise DataError(what, where=case.id, cure="Correct it in the review." if rejected else "Run a round, or label it.")
     if not final.by_person and not pseudo_labels:
         raise DataError("no person vouches for its labels yet.", where=case.id, cure="Review it, or allow pseudo-labels.")
+    final.label_map.classes(project.values)  # refuses a value that project.toml has lost: the file would hold what nothing names
     return final
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import types
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,15 @@ def test_a_changed_file_does_not_stop_the_others(project: Project, tmp_path: Pat
     report = export_labels(project, tmp_path / "out", "nifti")
     assert [p.name for p in report.written] == ["a.nii.gz", "c.nii.gz"]
     assert "missing or was changed" in dict(report.refused)["b"]
+
+
+@pytest.mark.parametrize("format", ["nrrd", "nifti"])
+def test_a_label_that_the_project_has_lost_is_named(project: Project, tmp_path: Path, format: ExportFormat) -> None:
+    kept, lost = project.settings.labels
+    project.change_settings(replace(project.settings, labels=(kept,)))
+    report = export_labels(project, tmp_path / "out", format)
+    assert not report.written
+    assert f"holds {lost.value}; known labels are {kept.value}" in dict(report.refused)["a"]
 
 
 def test_export_works_when_reading_only(project: Project, tmp_path: Path) -> None:
