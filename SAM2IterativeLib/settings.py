@@ -218,10 +218,10 @@ def _cure_for_unknown(key: str, kind: type) -> str:
     near = difflib.get_close_matches(key, known, n=1)
     if near:
         return f"Did you mean '{near[0]}'?"
-    sections = {f.name: type(f.default) for f in dataclasses.fields(Settings) if dataclasses.is_dataclass(f.default)}
-    if kind is Settings or kind in sections.values():
+    sections = {f.name: f.default for f in dataclasses.fields(Settings) if dataclasses.is_dataclass(f.default)}
+    if kind is Settings or kind in map(type, sections.values()):
         for name, section in sections.items():
-            near = difflib.get_close_matches(key, [f.name for f in dataclasses.fields(section)], n=1)
+            near = difflib.get_close_matches(key, to_table(section), n=1)
             if near:
                 return f"Did you mean '{name}.{near[0]}', which stands under [{name}]?"
     return f"Known are: {', '.join(known)}."
