@@ -105,7 +105,11 @@ class Layers:
     def lay(self, decision: Decision, label_map: LabelMap | None) -> None:
         """Lay one decision over what stands so far."""
         slices = list(decision.slices) or list(range(self.geometry.slices))
-        columns = [self.values.index(v) for v in decision.segments if v in self.values] or list(range(len(self.values)))
+        columns = [self.values.index(v) for v in decision.segments if v in self.values]
+        if not decision.segments:
+            columns = list(range(len(self.values)))
+        if not columns:
+            return  # about labels that the project no longer has
         if decision.whole:
             self.rejected = decision.kind == "rejected"
         for k in slices:

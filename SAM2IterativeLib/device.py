@@ -85,16 +85,6 @@ def choose_device(wish: str = "auto") -> Device:
     return _best_available()
 
 
-def set_threads(count: int = 0) -> int:
-    """Use ``count`` CPU threads (0: what torch chose, at most one per physical core); returns how many.
-
-    Results are repeatable for one number of threads: sums over a batch are split by thread.
-    """
-    if count > 0:
-        torch.set_num_threads(count)
-    return torch.get_num_threads()
-
-
 @contextlib.contextmanager
 def repeatable() -> Iterator[None]:
     """Within this context the same seed gives the same result on the same machine, on a GPU as well."""

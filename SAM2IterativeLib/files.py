@@ -87,23 +87,6 @@ def write_text(path: str | Path, content: str) -> None:
     write_bytes(path, content.encode("utf-8"))
 
 
-def copy_file(source: str | Path, target: str | Path) -> str:
-    """Copy a file atomically and read it back.
-
-    Returns:
-        The SHA-256 of both.
-
-    Raises:
-        ResourceError: the copy differs from the source.
-    """
-    with atomic_write(target) as temporary:
-        shutil.copyfile(source, temporary)
-        digest = sha256_of(source)
-        if sha256_of(temporary) != digest:
-            raise ResourceError("the copy differs from its source.", where=Path(target).name, cure="Check the disk, then try again.")
-    return digest
-
-
 def flush(path: Path) -> None:
     """Wait until a file's content is on the disk."""
     with open(path, "rb+") as stream:
@@ -120,6 +103,11 @@ def replace(source: Path, target: Path, attempts: int = 8) -> None:
             if getattr(error, "winerror", None) not in _BUSY_ON_WINDOWS or attempt == attempts - 1:
                 raise
             time.sleep(0.05 * 2**attempt)
+
+
+def is_temporary(path: Path) -> bool:
+    """Whether a file is one that ``atomic_write`` had not finished."""
+    return path.name.startswith(_TEMPORARY)
 
 
 def sweep(folder: Path) -> int:

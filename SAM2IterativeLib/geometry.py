@@ -57,11 +57,6 @@ class Geometry:
         """mm between rows and between columns (j, i)."""
         return self.spacing[1:]
 
-    @property
-    def voxel_volume_mm3(self) -> float:
-        """Volume of one voxel in cubic millimetres."""
-        return float(np.prod(self.spacing))
-
     def ijk_to_ras(self) -> np.ndarray:
         """(4, 4): voxel indices (i, j, k, 1) to RAS mm, as Slicer's nodes take it."""
         lps = np.eye(4)

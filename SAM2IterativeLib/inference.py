@@ -11,18 +11,19 @@ from typing import Any
 import numpy as np
 
 from . import __version__
+from .dedicated.cases import require_channels
 from .dedicated.plan import Plan, read_plan
 from .dedicated.prediction import Predictor
 from .dedicated.weights import load_weights
 from .device import Device
 from .errors import DataError, ProjectError, Stopped
 from .exchange.folders import image_files
-from .files import sha256_of, stem_of, suffix_of, write_text
+from .files import is_temporary, sha256_of, stem_of, suffix_of, write_text
 from .guidance.pseudo_label import fuse
 from .messages import CaseSetAside, Progress, Reporter, Warned
 from .project import Project
 from .settings import PseudoLabelSettings
-from .volumes import LabelMap, Volume, read_volume, write_label_map
+from .volumes import LabelMap, read_volume, write_label_map
 
 RECORD = "sam2-iterative.json"
 """Stands beside the label maps and says which network made which file; a run that was stopped goes on by it."""
@@ -84,7 +85,7 @@ def predict_folder(
                 volume = read_volume(image)
                 for remark in volume.remarks:
                     report(Warned(f"{image.name}: {remark}"))
-                _require_channels(volume, plan.channels)
+                require_channels(volume.array.shape[-1] if volume.colour else 1, plan.channels, image.name)
                 probabilities = predictor.predict(volume.array, volume.geometry, stop=stop)
                 classes = labels_of(probabilities, plan, volume.geometry.spacing)
                 write_label_map(record.folder / name, LabelMap.of_classes(classes, project.values, volume.geometry))
@@ -132,10 +133,11 @@ class _Record:
             if not same:
                 raise DataError("the output folder holds label maps of another network.", where=folder.name, cure="Choose an empty folder.")
             return cls(folder, table)
-        if folder.exists() and any(folder.iterdir()):
+        if folder.exists() and any(not is_temporary(path) for path in folder.iterdir()):
             raise DataError("the output folder is not empty.", where=folder.name, cure="Choose a new or empty folder.")
-        folder.mkdir(parents=True, exist_ok=True)
-        return cls(folder, {**head, "files": {}})
+        record = cls(folder, {**head, "files": {}})
+        record.write()  # before any label map, so that a kill after the first one leaves a folder that the same call goes on with
+        return record
 
     def has(self, name: str, image: Path) -> bool:
         """Whether this label map is finished, whole, and of this very image.
@@ -153,14 +155,8 @@ class _Record:
 
     def add(self, name: str, image: Path) -> None:
         self.table["files"][name] = {"image": image.name, "image_sha256": sha256_of(image), "sha256": sha256_of(self.folder / name)}
+        self.write()
+
+    def write(self) -> None:
+        """Replace the file in the folder, which is made if it is not there."""
         write_text(self.folder / RECORD, json.dumps(self.table, indent=1, sort_keys=True))
-
-
-def _require_channels(volume: Volume, channels: int) -> None:
-    own = volume.array.shape[-1] if volume.colour else 1
-    if own != channels:
-        raise DataError(
-            f"it has {own} channels, the network was trained on images with {channels}.",
-            where=volume.path.name if volume.path else None,
-            cure="Give images of the same kind.",
-        )

@@ -9,10 +9,9 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import json
-import logging
 import platform
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path, PurePath
@@ -22,6 +21,7 @@ import numpy as np
 import torch
 
 from . import __version__
+from .dedicated.cases import require_channels
 from .dedicated.fingerprint import fingerprint_of
 from .dedicated.plan import Plan, read_plan, write_plan
 from .dedicated.planning import make_plan, overruled
@@ -46,16 +46,17 @@ from .methods.method import Method, RunContext
 from .metrics import score_case, summarise
 from .pretraining.adaptation import adapt_before_rounds, adapts_before_rounds
 from .project import Case, Project
+from .review import Review
 from .settings import to_table
 from .volumes import read_label_map
-
-log = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
 
 ADAPTATION, TRAINING = "adaptation", "training"
 _RUN, _ENDED = "run", "ended"
 """Journal events of this kind: the number of a run's last round when it begins, this word when it ends by itself."""
+_LEARNED = "learned"
+"""Events of this kind, one a training: what it knew of, see ``_known``."""
 SPACE_PER_VOXEL = 12
 """Bytes of artefacts per voxel and round: a generous bound, probabilities compress well."""
 
@@ -89,7 +90,8 @@ class Iteration:
 
         Args:
             rounds: how many, at least 1.
-            until_converged: stop earlier when the pseudo-labels stand still, and never go past ``rounds.maximum``.
+            until_converged: stop earlier when the pseudo-labels stand still, and do not go past ``rounds.maximum``; but whatever stands
+                still, cases and decisions that are new since the last training get their round.
 
         Returns:
             Whether and why the rounds may end there.
@@ -110,18 +112,29 @@ class Iteration:
         for sentence in overruled(self.project.settings.dedicated, run.plan):
             self.report(Warned(sentence))
         self._pace.start(rounds_left=last - first + 1)
-        verdict = self.verdict()
+        verdict, news = self.verdict(), self._has_news()
         done = first - 1
         self._clear(method, done - 1)  # unless a kill came between the end of a round and its clearing
         for round in range(first, last + 1):
-            if until_converged and round > 0 and verdict.finished:
+            if until_converged and round > 0 and verdict.finished and not news:
                 break
             self._one_round(method, round)
-            done, verdict = round, self.verdict()
+            done, verdict, news = round, self.verdict(), False
         self.project.journal.note(_RUN, _ENDED)
         reason = verdict.reason if verdict.finished and until_converged else f"round {done} is done; {verdict.reason}"
         self.report(RunFinished(done + 1, verdict.converged, reason))
         return verdict
+
+    def _has_news(self) -> bool:
+        """Whether there are cases, label maps or decisions that the last training did not know of."""
+        trainings = self.project.journal.events(_LEARNED)
+        return bool(trainings) and trainings[-1].text != self._known()
+
+    def _known(self) -> str:
+        """A fingerprint of the cases, their roles and label maps, and of the standing decisions."""
+        cases = [(case.id, case.role, case.label_sha256) for case in self.project.cases()]
+        decisions = [decision.number for decision in Review(self.project).decisions()]
+        return hashlib.sha256(json.dumps([cases, decisions]).encode()).hexdigest()
 
     def _target(self, first: int, rounds: int) -> int:
         """The last round of this run; that of an unfinished run where there is one."""
@@ -164,10 +177,15 @@ class Iteration:
         if not self.project.values:
             raise DataError("the project has no labels.", cure="Import a labelled case, or name the labels in project.toml.")
         self._take_back()
-        voxels = 0
-        for case in self._usable("labelled", "unlabelled", "validation"):
+        voxels, channels = 0, read_plan(self.project.plan_path).channels if self.project.plan_path.is_file() else None
+        review = Review(self.project)
+        for case in (*self._usable("labelled"), *self._usable("unlabelled", "validation")):
             with self._setting_aside(case):
-                voxels += self.project.voxels_of(case)
+                its_voxels, its_channels = self.project.voxels_and_channels_of(case)
+                channels = channels or its_channels  # the first labelled case's, where no plan knows better
+                require_channels(its_channels, channels, case.id)
+                review.require_whole(case)
+                voxels += its_voxels
         for case in self._usable("labelled", "validation"):
             with self._setting_aside(case):
                 self._require_known_labels(case)
@@ -182,7 +200,7 @@ class Iteration:
         for case in self.project.cases("labelled", "unlabelled", "validation"):
             if case.set_aside:
                 try:
-                    self.project.voxels_of(case)
+                    self.project.voxels_and_channels_of(case)
                 except (DataError, ProjectError):
                     continue
                 self.project.set_aside(case, "")
@@ -205,13 +223,15 @@ class Iteration:
     # One round
 
     def _one_round(self, method: Method, round: int) -> None:
-        began = time.monotonic()
         if round == 0 and adapts_before_rounds(self.project):
             self._unit(round, ADAPTATION, None, 0, 1, self._adapted)
-        self._unit(round, TRAINING, None, 0, 1, lambda: (list(method.train(round, self._fraction(round, TRAINING))), {}))
+        self._unit(round, TRAINING, None, 0, 1, partial(self._trained, method, round))
+        # What joins from now on waits for the next round: it would lack what the stages before made.
+        taking_part = frozenset(case.id for case in self._cases_to_label())
         for stage in method.stages:
-            self._stage(method, round, stage)
-        numbers = self._round_numbers(method, round) | {"seconds": time.monotonic() - began}
+            self._stage(method, round, stage, taking_part)
+        numbers = self._round_numbers(method, round, taking_part)
+        numbers["seconds"] = sum(unit.seconds for unit in self.project.journal.units(round))
         numbers["verdict"] = self._judged(round, numbers).reason
         self.project.journal.finish_round(round, numbers)
         self.report(RoundFinished(round, numbers))
@@ -226,8 +246,12 @@ class Iteration:
             tell(1.0, result.sentence)
         return [], {}
 
-    def _stage(self, method: Method, round: int, stage: str) -> None:
-        cases = self._cases_to_label()
+    def _trained(self, method: Method, round: int) -> tuple[list[Path], dict[str, float | None]]:
+        self.project.journal.note(_LEARNED, self._known())
+        return list(method.train(round, self._fraction(round, TRAINING))), {}
+
+    def _stage(self, method: Method, round: int, stage: str, taking_part: Collection[str]) -> None:
+        cases = [case for case in self._cases_to_label() if case.id in taking_part]
         waiting = [case for case in cases if not self.project.journal.unit_done(round, stage, case.id)]
         if not waiting:
             return
@@ -236,11 +260,10 @@ class Iteration:
             for done, case in enumerate(waiting, len(cases) - len(waiting)):
                 with self._setting_aside(case):
                     self._unit(round, stage, case, done, len(cases), partial(self._processed, method, round, stage, case))
-                self._pace.unit_finished()
                 self.report(Progress(round, stage, (done + 1) / len(cases), self._pace.seconds_left()))
         finally:
             method.end_stage()
-        if not self._cases_to_label():
+        if not any(case.id in taking_part for case in self._cases_to_label()):
             raise DataError("no case is left to label: all were set aside.", cure="'status' says why; mend that, then run again.")
 
     def _processed(self, method: Method, round: int, stage: str, case: Case) -> tuple[list[Any], dict[str, float | None]]:
@@ -258,9 +281,7 @@ class Iteration:
         began = time.monotonic()
         files, numbers = work()
         seconds = time.monotonic() - began
-        if numbers:
-            self.project.journal.record(round, name, numbers)
-        self.project.journal.finish_unit(round, stage, name, files, seconds)
+        self.project.journal.finish_unit(round, stage, name, files, seconds, numbers)
         self.report(StageFinished(round, stage, case.id if case else None, seconds))
 
     def _fraction(self, round: int, stage: str) -> Callable[[float, str], None]:
@@ -287,15 +308,15 @@ class Iteration:
 
     # Numbers
 
-    def _round_numbers(self, method: Method, round: int) -> dict[str, Any]:
+    def _round_numbers(self, method: Method, round: int, taking_part: Collection[str]) -> dict[str, Any]:
         names = ("uncertainty", "agreement", "stability", "key_frames", "abstained_classes", "foundation_share")
-        cases = self._usable("unlabelled")
+        cases = tuple(case for case in self._usable("unlabelled") if case.id in taking_part)
         open_cases = tuple(case for case in cases if method.run.review.is_open(case))
         # What people decided stands still, or jumps once, whatever the rounds do: it says nothing about converging.
         table: dict[str, Any] = {name: self._mean(round, open_cases if name == "stability" else cases, name) for name in names}
         table["cases"] = len(cases)
         table["decided_cases"] = len({d.case for d in method.run.review.decisions()})
-        table["validation"] = self._validation(method, round)
+        table["validation"] = self._validation(method, round, taking_part)
         table["provenance"] = provenance(method.run)
         return table
 
@@ -304,9 +325,9 @@ class Iteration:
         known = [value for value in values if value is not None]
         return float(np.mean(known)) if known else None
 
-    def _validation(self, method: Method, round: int) -> dict[str, Any]:
+    def _validation(self, method: Method, round: int, taking_part: Collection[str]) -> dict[str, Any]:
         """Scores of the validation cases, whose label maps nothing but this looks at."""
-        cases = self._usable("validation")
+        cases = [case for case in self._usable("validation") if case.id in taking_part]
         table: dict[str, Any] = {}
         for name, file in method.scored.items() if cases else ():
             scores = {}
@@ -329,13 +350,12 @@ class Iteration:
 
 
 class _Pace:
-    """How long the rest will take, from what is done: plain proportion over rounds and units."""
+    """How long the rest will take, from what is done: each round as long as the last one."""
 
     def __init__(self) -> None:
         self._began = time.monotonic()
         self._rounds_left = 0
         self._round_seconds: list[float] = []
-        self._units = 0
 
     def start(self, rounds_left: int) -> None:
         self._began = time.monotonic()
@@ -345,9 +365,6 @@ class _Pace:
         now = time.monotonic()
         self._round_seconds.append(now - self._began - sum(self._round_seconds))
         self._rounds_left -= 1
-
-    def unit_finished(self) -> None:
-        self._units += 1
 
     def seconds_left(self) -> float | None:
         """None until a round is done."""
@@ -374,7 +391,7 @@ def provenance(run: RunContext) -> dict[str, Any]:
 
 
 def run_safely(action: Callable[[], Result], report: Reporter) -> Result | None:
-    """Run, and turn what goes wrong into messages: a stop is no error, ours are told in their own sentence, faults go to the log too.
+    """Run, and turn what goes wrong into messages: a stop is no error, ours are told in their own sentence; faults go up.
 
     Returns:
         None where the run stopped or failed.

@@ -62,10 +62,6 @@ class CaseScore:
         """Mean average symmetric surface distance in mm, a miss counted as the image's diagonal."""
         return mean_of(self.per_class.values(), lambda score: score.assd_mm)
 
-    def count(self, outcome: Outcome) -> int:
-        """How many labels had this outcome."""
-        return sum(score.outcome == outcome for score in self.per_class.values())
-
 
 def dice(a: Mask, b: Mask) -> float | None:
     """2|A∩B| / (|A|+|B|) of two masks of one shape, in [0, 1]; None where both are empty."""

@@ -214,14 +214,27 @@ class Review:
         Raises:
             ProjectError: it has none, or the file is missing or was changed.
         """
+        return read_label_map(self._verified(decision), trusted=True)
+
+    def require_whole(self, case: Case) -> None:
+        """Check the files of the standing decisions on a case, without reading them.
+
+        Raises:
+            ProjectError: one is missing or was changed.
+        """
+        for decision in self.decisions(case):
+            if decision.label_file:
+                self._verified(decision)
+
+    def _verified(self, decision: Decision) -> Path:
         path = self.project.folder / decision.label_file
         if not decision.label_file or not path.is_file() or sha256_of(path) != decision.label_sha256:
             raise ProjectError(
                 f"the label map of decision {decision.number} is missing or was changed.",
                 where=decision.case,
-                cure="Restore it from a copy of the project.",
+                cure="Restore it from a copy of the project, or take the decision back.",
             )
-        return read_label_map(path, trusted=True)
+        return path
 
     def training_labels(self, case: Case, reviewer: str | None = None) -> TrainingLabels | None:
         """What people said about a case: its own label map, with all standing decisions (of one reviewer) laid over it in order.

@@ -212,6 +212,18 @@ def replaced(settings: Settings, dotted: str, value: Any) -> Settings:
     return from_table(Settings, table, dotted)
 
 
+def merged(theirs: Settings_, before: Settings_, after: Settings_) -> Settings_:
+    """``theirs`` with what changed from ``before`` to ``after``, setting by setting; labels count as one setting."""
+    changes: dict[str, Any] = {}
+    for f in dataclasses.fields(typing.cast(Any, theirs)):
+        old, new = getattr(before, f.name), getattr(after, f.name)
+        if dataclasses.is_dataclass(old) and type(old) is type(new):
+            changes[f.name] = merged(getattr(theirs, f.name), old, new)
+        elif new != old:
+            changes[f.name] = new
+    return typing.cast(Settings_, dataclasses.replace(typing.cast(Any, theirs), **changes))
+
+
 def _cure_for_unknown(key: str, kind: type) -> str:
     """The nearest name here; else the section of ``project.toml`` that the name belongs to; else all names here."""
     known = [f.name for f in dataclasses.fields(kind)]

@@ -108,13 +108,13 @@ def read_volume(path: str | Path, *, trusted: bool = False) -> Volume:
     return Volume(array, _sound_geometry(image, path), path, tuple(remarks))
 
 
-def voxel_count(path: str | Path) -> int:
-    """How many voxels a trusted image file has, from its header alone."""
+def voxels_and_channels(path: str | Path) -> tuple[int, int]:
+    """How many voxels a trusted image file has, and values per voxel (1, or 3 for colour), from its header alone."""
     reader = sitk.ImageFileReader()
     with path_for_itk(Path(path)) as readable:
         reader.SetFileName(str(readable))
         reader.ReadImageInformation()
-    return math.prod(reader.GetSize())
+    return math.prod(reader.GetSize()), reader.GetNumberOfComponents()
 
 
 def read_label_map(path: str | Path, *, trusted: bool = False) -> LabelMap:

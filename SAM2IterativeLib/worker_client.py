@@ -204,12 +204,6 @@ class WorkerClient:
                 self._told.wait(terminate)
         return went
 
-    def end_soon(self, polite: float = 10.0, terminate: float = 5.0) -> threading.Thread:
-        """``end`` in a thread; ``WorkerEnded`` tells when it is done."""
-        thread = threading.Thread(target=self.end, args=(polite, terminate), daemon=True)
-        thread.start()
-        return thread
-
     # Threads
 
     def _read_messages(self) -> None:

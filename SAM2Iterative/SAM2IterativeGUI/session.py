@@ -15,7 +15,7 @@ from typing import Literal
 import qt
 from slicer.i18n import tr as _
 
-from SAM2IterativeLib.errors import ProjectError
+from SAM2IterativeLib.errors import ProjectError, SettingsError
 from SAM2IterativeLib.messages import (
     CaseSetAside,
     Message,
@@ -171,5 +171,13 @@ class Session(Observable[Topic]):
             self.project = None
 
     def _on_message(self, message: Message) -> None:
+        if isinstance(message, (StageFinished, RunFinished, RunFailed, WorkerEnded)) and self._settings_changed():
+            self.notify("settings")
         for topic in _TOPICS.get(type(message), ()):
             self.notify(topic)
+
+    def _settings_changed(self) -> bool:
+        """Whether the worker, which adapts SAM2, or a person wrote other settings into the project's file."""
+        with contextlib.suppress(SettingsError):  # a half-edited file: whoever changes a setting here is told
+            return self.project is not None and self.project.reread_settings()
+        return False

@@ -33,7 +33,9 @@ def run(
     project: ProjectFolder,
     rounds: Annotated[int, typer.Option("--rounds", min=1, help="Rounds to do; the first time, round 0 is extra.")] = 3,
     method: Annotated[str, typer.Option("--method", help="Change the method for this and later runs.")] = "",
-    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps; default: the project's setting.")] = "",
+    device: Annotated[
+        str, typer.Option("--device", help="auto, cpu, cuda or mps, for this and later runs; default: the project's setting.")
+    ] = "",
     until_converged: Annotated[bool, typer.Option("--until-converged", help="Stop earlier once the labels stand still.")] = False,
     events: Annotated[bool, typer.Option("--events", help="Print JSON lines instead of the display, for other programs.")] = False,
     seed: Annotated[int | None, typer.Option("--seed", help="Change the seed for this and later runs.")] = None,
@@ -41,12 +43,16 @@ def run(
     """Run rounds: train, predict, propagate, fuse. Ctrl-C stops at a safe point; the same command continues."""
     from ..device import choose_device
     from ..iteration import Iteration, run_safely
+    from ..methods import load_method
 
     with opened(project, to_write=True) as found, stop_on_interrupt() as stop_asked, reporter(found, events) as report:
+        wanted = found.settings
         for name, value in (("method", method), ("device", device), ("seed", seed)):
             if value not in ("", None):
-                found.change_settings(replaced(found.settings, name, value))
-        chosen = choose_device(found.settings.device)
+                wanted = replaced(wanted, name, value)
+        chosen = choose_device(wanted.device)
+        load_method(wanted.method)
+        found.change_settings(wanted)  # only now: a mistake in one of them would stand in the way of every later run
         result = run_safely(lambda: Iteration(found, chosen, report, stop_asked).run(rounds, until_converged=until_converged), report)
     if result is None:
         raise typer.Exit(130 if stop_asked() else 1)

@@ -35,10 +35,17 @@ class TrainingCase:
                 f"image {self.image.shape}, labels {self.labels.shape} and weights {self.weights.shape} differ in size.",
                 where=self.name,
             )
-        if self.image.shape[0] != plan.channels:
-            raise DataError(f"the image has {self.image.shape[0]} channels, the plan {plan.channels}.", where=self.name)
+        require_channels(self.image.shape[0], plan.channels, self.name)
         if int(self.labels.max(initial=0)) > plan.classes:
             raise DataError(f"the labels hold class {int(self.labels.max())}, the plan knows 0..{plan.classes}.", where=self.name)
+
+
+def require_channels(found: int, wanted: int, where: str | None) -> None:
+    """Raise DataError, naming ``where``, unless an image has as many values per voxel as the network is made for."""
+    if found != wanted:
+        raise DataError(
+            f"it has {found} channels, the network is made for images with {wanted}.", where=where, cure="Give images of the same kind."
+        )
 
 
 def prepare_case(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +21,7 @@ class Fingerprint:
     ``size`` voxels and ``spacing`` mm (k, j, i); ``orientation`` see ``resampling.orientation_of``; ``channels`` 1, or those of a colour
     image; ``range`` lowest and highest intensity; ``zeros`` share of voxels of value 0; ``foreground`` up to 2000 intensities
     evenly taken from the labelled structures (empty for an unlabelled case); ``pieces`` for every class present the share of
-    its voxels that lies in its largest piece.
+    its voxels that lies in its largest piece, None for an unlabelled case.
     """
 
     size: tuple[int, int, int]
@@ -31,7 +31,7 @@ class Fingerprint:
     range: tuple[float, float] = (0.0, 1.0)
     zeros: float = 0.0
     foreground: tuple[float, ...] = ()
-    pieces: dict[int, float] = field(default_factory=dict)
+    pieces: dict[int, float] | None = None
 
 
 def fingerprint_of(image: NDArray[np.generic], geometry: Geometry, labels: NDArray[np.integer] | None = None) -> Fingerprint:
@@ -50,7 +50,7 @@ def fingerprint_of(image: NDArray[np.generic], geometry: Geometry, labels: NDArr
         range=(float(image.min()), float(image.max())),
         zeros=float(np.mean(image == 0)),
         foreground=() if labels is None else _foreground(image, labels),
-        pieces={} if labels is None else {int(c): largest_share(labels == c) for c in np.unique(labels) if c},
+        pieces=None if labels is None else {int(c): largest_share(labels == c) for c in np.unique(labels) if c},
     )
 
 

@@ -93,7 +93,7 @@ def load_weights_into(network: nn.Module, weights: Mapping[str, Tensor], where: 
         raise WeightsError(
             f"the weights do not fit the planned network: '{unfit[0]}' and {len(unfit) - 1} more differ.",
             where=where or None,
-            cure="Undo the edit of plan.toml, or train again from round 0.",
+            cure="Undo the edit of plan.toml, or begin a new project.",
         )
     with torch.no_grad():
         for name, tensor in tensors.items():

@@ -281,14 +281,14 @@ def _single(fingerprints: Sequence[Fingerprint], classes: int) -> tuple[int, ...
     """Classes that are in one piece in every labelled case that shows them."""
     shares: dict[int, list[float]] = {}
     for fingerprint in fingerprints:
-        for value, share in fingerprint.pieces.items():
+        for value, share in (fingerprint.pieces or {}).items():
             shares.setdefault(value, []).append(share)
     return tuple(c for c in range(1, classes + 1) if c in shares and min(shares[c]) >= _SINGLE_SHARE)
 
 
 def _always_shown(fingerprints: Sequence[Fingerprint], classes: int) -> tuple[int, ...]:
     """Classes that no labelled case lacks."""
-    labelled = [fingerprint.pieces for fingerprint in fingerprints if fingerprint.pieces]
+    labelled = [fingerprint.pieces for fingerprint in fingerprints if fingerprint.pieces is not None]
     return tuple(c for c in range(1, classes + 1) if labelled and all(c in pieces for pieces in labelled))
 
 

@@ -92,13 +92,13 @@ class Predictor:
         last = prepared.shape[1] - 1
         wanted = torch.arange(last + 1).unsqueeze(1) + torch.arange(-n, n + 1)  # (slices, 2n + 1)
         stacks = prepared[:, wanted.clamp(0, last)].movedim(0, 1).flatten(1, 2)  # (slices, channels * (2n + 1), j, i)
-        parts = [self._forward_slices(part, patch) for part in stacks.split(together)]
+        parts = [self._forward_slices(part, patch, together) for part in stacks.split(together)]
         return torch.cat(parts).movedim(0, 1)
 
-    def _forward_slices(self, stack: Tensor, patch: Sequence[int]) -> Tensor:
+    def _forward_slices(self, stack: Tensor, patch: Sequence[int], together: int) -> Tensor:
         size = stack.shape[2:]
         if any(length > _WHOLE * p for length, p in zip(size, patch, strict=True)):
-            return self._windows(stack, patch)
+            return self._windows(stack, patch, together)
         wanted = [max(p, -(-n // d) * d) for n, p, d in zip(size, patch, self.plan.divisor[1:], strict=True)]
         before = [(w - n) // 2 for w, n in zip(wanted, size, strict=True)]
         pad = [before[1], wanted[1] - size[1] - before[1], before[0], wanted[0] - size[0] - before[0]]
@@ -109,8 +109,8 @@ class Predictor:
     def _blocks(self, prepared: Tensor, together: int) -> Tensor:
         return self._windows(prepared.unsqueeze(0), self.plan.patch, together)[0]
 
-    def _windows(self, stack: Tensor, window: Sequence[int], together: int = _SLICES_AT_ONCE) -> Tensor:
-        """MONAI's sliding window with Gaussian weights; probabilities are averaged, not logits."""
+    def _windows(self, stack: Tensor, window: Sequence[int], together: int) -> Tensor:
+        """MONAI's sliding window, ``together`` windows at once, with Gaussian weights; probabilities are averaged, not logits."""
         inferer = SlidingWindowInferer(window, together, overlap=_OVERLAP, mode="gaussian", device="cpu")
         result = inferer(stack, lambda part: self._forward(part).float().softmax(1).cpu())
         assert isinstance(result, Tensor)

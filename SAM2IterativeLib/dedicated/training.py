@@ -287,7 +287,7 @@ class _Training:
 
     def load(self, path: Path) -> None:
         """Go on from a checkpoint of the same task; one of other cases is left alone."""
-        tensors, values = load_weights(path)
+        tensors, values = load_weights(path, cure="Remove it to begin this round's training again.")
         theirs, ours = values.get("identity"), self.task.identity()
         if values.get("kind") != "training" or not isinstance(theirs, dict) or theirs | {"cases": 0} != ours | {"cases": 0}:
             raise WeightsError(

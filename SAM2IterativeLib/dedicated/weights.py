@@ -35,27 +35,26 @@ def save_weights(path: str | Path, weights: Mapping[str, Tensor], description: M
             raise ResourceError(f"the weights cannot be written: {error}.", where=Path(path).name, cure=cure) from error
 
 
-def load_weights(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def load_weights(path: str | Path, cure: str = "Restore it from a copy of the project.") -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Read tensors and their description.
 
     Raises:
         WeightsError: the file is missing, truncated, altered, or none of ours.
     """
     path = Path(path)
-    again = "Train the round again."
     if not path.exists():
-        raise WeightsError("the file is missing.", where=path.name, cure=again)
+        raise WeightsError("the file is missing.", where=path.name, cure=cure)
     try:
         with safetensors.safe_open(path, framework="pt") as stream:
             header = stream.metadata() or {}
             tensors = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118 (no mapping)
     except (safetensors.SafetensorError, OSError) as error:
-        raise WeightsError(f"the file is no whole safetensors file: {error}.", where=path.name, cure=again) from error
+        raise WeightsError(f"the file is no whole safetensors file: {error}.", where=path.name, cure=cure) from error
     if _KEY not in header:
-        raise WeightsError("the file was not written by SAM2Iterative.", where=path.name, cure=again)
+        raise WeightsError("the file was not written by SAM2Iterative.", where=path.name, cure=cure)
     description: dict[str, Any] = json.loads(header[_KEY])
     if description.pop("content", None) != content_hash(tensors):
-        raise WeightsError("the weights were altered since they were written.", where=path.name, cure=again)
+        raise WeightsError("the weights were altered since they were written.", where=path.name, cure=cure)
     return tensors, description
 
 

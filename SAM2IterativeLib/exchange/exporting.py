@@ -126,15 +126,18 @@ def _labels_to_export(project: Project, case: Case, pseudo_labels: bool) -> Fina
 
 
 def _write(project: Project, case: Case, final: FinalLabels, path: Path, format: ExportFormat) -> None:
-    reviewer = final.decision.reviewer if final.decision else ""
+    reviewer = final.decision.reviewer if final.decision and final.by_person else ""  # a part is no signature under the whole
     if format == "nifti":
         write_label_map(path, final.label_map)
     elif format == "dicom":
         from .dicom_segmentation import write_segmentation  # here, since loading highdicom takes a second
 
-        write_segmentation(case, final.label_map, project.settings.labels, path, reviewer if final.by_person else "")
+        write_segmentation(case, final.label_map, project.settings.labels, path, reviewer)
     else:
-        status = _SLICER_STATUS[final.decision.kind] if final.decision else "completed" if final.by_person else "notstarted"
+        if final.by_person:
+            status = _SLICER_STATUS[final.decision.kind] if final.decision else "completed"
+        else:
+            status = "inprogress" if final.decision else "notstarted"
         write_slicer_segmentation(path, final.label_map, project.settings.labels, status=status, reviewer=reviewer)
 
 

@@ -129,7 +129,9 @@ class _Intake:
         self._known: list[str] = []
         self._set_aside = list(unusable)
         self._remarks: list[tuple[str, str]] = []
-        self._by_source: dict[str, Case] = {str(c.details["source"]): c for c in project.cases() if "source" in c.details}
+        # An excluded case may be imported anew: that is how a copy which was damaged in the project is replaced.
+        kept = project.cases("labelled", "unlabelled", "validation")
+        self._by_source: dict[str, Case] = {str(c.details["source"]): c for c in kept if "source" in c.details}
 
     def report(self, ignored: Sequence[str]) -> ImportReport:
         """The outcome; set-aside files are remembered in the journal too."""

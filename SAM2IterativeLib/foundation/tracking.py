@@ -67,7 +67,6 @@ def track_slice(
     mask: torch.Tensor | None = None,
     previous_logits: torch.Tensor | None = None,
     first: bool | None = None,
-    reverse: bool = False,
     remember: bool = True,
     present: bool = False,
 ) -> SliceResult:
@@ -79,7 +78,6 @@ def track_slice(
         mask: (n, 1, side, side) bool: taken as the result word for word, never refined.
         previous_logits: (n, 1, side/4, side/4): a dense prompt that may be refined; needs ``points`` (padding will do).
         first: whether memories are ignored, as on a first prompted slice; default: when there are none.
-        reverse: whether the pass walks towards lower numbers.
         remember: whether to encode the result as a memory.
         present: whether the object is known to be on the slice, whatever its score says; its mask may still be empty.
     """
@@ -88,7 +86,7 @@ def track_slice(
     bank = {"cond_frame_outputs": _in_float(memories.conditioning), "non_cond_frame_outputs": _in_float(memories.recent)}
     with _scored(model, not present):
         _, heads, _, _ = model._track_step(
-            number, is_first, tokens, positions, sizes, points, mask, bank, memories.slices, reverse, previous_logits
+            number, is_first, tokens, positions, sizes, points, mask, bank, memories.slices, False, previous_logits
         )
     _, candidates, quality, low, high, pointer, score = heads
     if present:

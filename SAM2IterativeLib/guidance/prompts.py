@@ -181,13 +181,13 @@ def _large_components(mask: Mask) -> tuple[NDArray[np.int32], list[int]]:
 
 
 def _negative_points(mask: Mask, labels: ClassMap, u: VoxelMap, count: int) -> Points:
-    """Confident pixels nearest to the mask, first of other foreground classes, then of the background, spread out."""
+    """Confident pixels nearest to the mask, first of other foreground classes beside it, then of the background, spread out."""
     distance = ndimage.distance_transform_edt(~mask)
     # As far apart as the mask is thick, so that the points do not all sit on one side of it.
     spread = max(CLEARANCE, float(np.sqrt(mask.sum() / np.pi)))
     allowed = ~mask & (u < CONFIDENT) & (distance >= CLEARANCE)
     points: list[tuple[int, int]] = []
-    for region in (allowed & (labels > 0), allowed & (labels == 0)):
+    for region in (allowed & (labels > 0) & (distance <= spread), allowed & (labels == 0)):
         while len(points) < count:
             nearness = np.where(region & (_distance_to(points, mask.shape) >= spread), 1.0 / np.maximum(distance, 1.0), 0.0)
             place = _argmax(nearness)

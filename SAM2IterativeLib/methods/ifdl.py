@@ -29,6 +29,7 @@ from ..guidance.key_frames import PromptRecord, select_key_frames, slice_dice, s
 from ..guidance.prompts import Prompt, logits_of, prompts_on, with_reviewed, with_reviewed_masks
 from ..guidance.pseudo_label import foundation_shares, fuse
 from ..guidance.uncertainty import case_uncertainty, first_history, uncertainty, update_history
+from ..messages import Warned
 from ..presets import weights_in_use
 from ..project import Case, load_arrays, load_probabilities, save_arrays, save_probabilities
 from ..review import PROPOSAL
@@ -63,6 +64,7 @@ class IFDL(Method):
         super().__init__(run)
         self._loaded = _Loaded()
         self._features: FeatureCache | None = None
+        self._pasts: dict[tuple[int, str], bool] = {}
 
     def require_ready(self) -> None:
         """See ``Method``; SAM2's weights are needed only after the first training."""
@@ -152,8 +154,17 @@ class IFDL(Method):
         return files
 
     def _has_past(self, round: int, case: Case) -> bool:
-        """Whether the case went through the round before: not if it was imported, or taken back, since then."""
-        return round > 0 and self.run.project.journal.unit(round - 1, "pseudo_label", case.id) is not None
+        """Whether the case went through the round before and what that left is whole; not if it was imported, or taken back, since."""
+        if round == 0:
+            return False
+        key = round, case.id
+        if key not in self._pasts:
+            journal = self.run.project.journal
+            self._pasts[key] = all(journal.unit_done(round - 1, stage, case.id) for stage in self.stages)
+            if not self._pasts[key] and journal.unit(round - 1, self.stages[-1], case.id) is not None:
+                lost = f"{case.id}: files of round {round - 1} are missing or were changed; its history begins anew."
+                self.run.report(Warned(lost))
+        return self._pasts[key]
 
     def _previous_answer(self, round: int, case: Case, today: np.ndarray) -> tuple[np.ndarray | None, np.ndarray | None]:
         """SAM2's last answer, and where it counts: not where the network sees a class that SAM2 was not asked about."""
@@ -329,6 +340,8 @@ class IFDL(Method):
         if not self._has_past(round, case):
             return PromptRecord.empty(shape[0] - 1, shape[1])
         arrays = load_arrays(self._path(round - 1, case, _RECORD))
+        if arrays["mean"].shape != (shape[0] - 1, shape[1]):  # plan.toml has another orientation since
+            return PromptRecord.empty(shape[0] - 1, shape[1])
         return PromptRecord(arrays["mean"], arrays["count"])
 
 

@@ -24,7 +24,8 @@ AGREEMENT = "agreement"
 def training_cases(run: RunContext, round: int) -> list[TrainingCase]:
     """The cases that the network of ``round`` is trained on.
 
-    What a person vouches for as a whole counts as labelled, with weight 1; what was rejected is left out; of the other unlabelled cases
+    What a person vouches for counts with weight 1, and what was rejected is left out; labelled cases, and those decided as a whole, are
+    the labelled ones; of the other unlabelled cases
     those whose pseudo-labels of the round before agree best with the network, as many as the round's share allows, and in any case those
     of which a person decided a part.
     """
@@ -40,6 +41,8 @@ def training_cases(run: RunContext, round: int) -> list[TrainingCase]:
             cases.append(_prepared(run, case, said.labels.array, None, labelled=True))
         elif case.role == "unlabelled":
             open_cases[case.id] = case, said
+        elif said is not None:  # a label map of which a reviewer rejected a part
+            cases.append(_prepared(run, case, said.labels.array, said.reviewed.astype(np.float32), labelled=True))
     if round > 0:
         files = RoundFiles(run.project)
         partly = [name for name, (_, said) in open_cases.items() if said is not None and said.reviewed.any()]

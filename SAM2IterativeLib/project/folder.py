@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sqlite3
@@ -13,8 +14,8 @@ from typing import Any
 
 from ..errors import DataError, ProjectError
 from ..files import require_space, resolve_under, sha256_of, sweep
-from ..settings import Label, Settings
-from ..volumes import LabelMap, Volume, read_label_map, read_volume, require_same_grid, voxel_count, write_label_map, write_volume
+from ..settings import Label, Settings, merged
+from ..volumes import LabelMap, Volume, read_label_map, read_volume, require_same_grid, voxels_and_channels, write_label_map, write_volume
 from .case import ROLES, Case, Role, case_id_of
 from .journal import Journal, now
 from .lock import ProjectLock, holder_of, require_shared
@@ -120,19 +121,35 @@ class Project:
         return tuple(label.name for label in self.settings.labels)
 
     def change_settings(self, settings: Settings) -> None:
-        """Write new settings.
+        """Write what differs from the settings known so far; the rest stays as the file has it.
+
+        For the file may have changed since it was read: by hand, or by the worker that adapted SAM2.
 
         Raises:
             ProjectError: a label would be dropped that a label map or a reviewer's decision holds.
         """
         self.require_writable()
+        with self.journal.writing():  # the worker writes settings too
+            settings = merged(read_settings(self.folder / "project.toml"), self.settings, settings)
+            self._require_no_label_dropped(settings)
+            write_settings(self.folder / "project.toml", settings)
+        self.settings = settings
+
+    def reread_settings(self) -> bool:
+        """Read ``project.toml`` again, which another process may have written; whether anything is different now.
+
+        Raises:
+            SettingsError: the file is not sound; the settings stay as they were.
+        """
+        before, self.settings = self.settings, read_settings(self.folder / "project.toml")
+        return self.settings != before
+
+    def _require_no_label_dropped(self, settings: Settings) -> None:
         dropped = set(self.values) - set(settings.values)
         for case, path in self._label_files() if dropped else ():
             used = dropped & set(read_label_map(path, trusted=True).values)
             if used:
                 raise ProjectError(f"label {min(used)} is used by case {case}.", cure="Keep it; its name and colour may change.")
-        write_settings(self.folder / "project.toml", settings)
-        self.settings = settings
 
     def add_labels(self, labels: tuple[Label, ...]) -> None:
         """Append labels to the settings."""
@@ -216,11 +233,14 @@ class Project:
         """Give an unlabelled case the label map that a person made elsewhere; it becomes a labelled case.
 
         Raises:
-            ProjectError: it has one already, which is never overwritten (use ``Review.correct``).
+            ProjectError: it has one already, which is never overwritten, or a reviewer decided on the case (use ``Review.correct``).
         """
         self.require_writable()
         if case.label is not None:
             raise ProjectError("the case already has a label map.", where=case.id, cure="Correct it in the review instead.")
+        if self.journal.read("SELECT 1 FROM decisions WHERE \"case\" = ? AND withdrawn_at = '' LIMIT 1", (case.id,)):
+            cure = "Bring the label map in as a correction in the review."
+            raise ProjectError("a reviewer decided on this case already, and the newest word counts.", where=case.id, cure=cure)
         self._require_fitting_label(label, self.read_case_image(case), case.id)
         relative = f"cases/{case.id}/label.nrrd"
         write_label_map(self.folder / relative, label)
@@ -248,15 +268,15 @@ class Project:
         self._update(self.case(id).id, set_aside=reason)
         return self.case(id)
 
-    def voxels_of(self, case: Case) -> int:
-        """Check the hashes of a case's files and count its voxels from the header, without reading them.
+    def voxels_and_channels_of(self, case: Case) -> tuple[int, int]:
+        """Check the hashes of a case's files and count its voxels, and values per voxel, from the header, without reading them.
 
         Raises:
             ProjectError: a copy was changed or is missing.
         """
         if case.label is not None:
             self._verified(case.label, case.label_sha256, case.id)
-        return voxel_count(self._verified(case.image, case.image_sha256, case.id))
+        return voxels_and_channels(self._verified(case.image, case.image_sha256, case.id))
 
     def read_case_image(self, case: Case) -> Volume:
         """The case's image, its hash checked.
@@ -307,10 +327,6 @@ class Project:
         """Where a round's artefact of a case lies: ``rounds/<round>/<case>/<name>``; it need not exist."""
         return resolve_under(self.folder / "rounds" / str(round), f"{case if isinstance(case, str) else case.id}/{name}")
 
-    def round_file(self, round: int, name: str) -> Path:
-        """Where a file about a whole round lies: ``rounds/<round>/<name>``."""
-        return resolve_under(self.folder / "rounds" / str(round), name)
-
     def relative(self, path: Path) -> str:
         """A path inside the project as it is stored: relative, with "/"; so the project works wherever it is moved to."""
         return path.resolve().relative_to(self.folder).as_posix()
@@ -319,9 +335,10 @@ class Project:
         """Bytes by part: "cases", "rounds", "models", "cache", "other"."""
         used = dict.fromkeys(("cases", "rounds", "models", "cache", "other"), 0)
         for path in self.folder.rglob("*"):
-            if path.is_file():
+            with contextlib.suppress(FileNotFoundError):  # a run replaces files meanwhile
+                size = path.stat().st_size if path.is_file() else 0
                 part = path.relative_to(self.folder).parts[0]
-                used[part if part in used else "other"] += path.stat().st_size
+                used[part if part in used else "other"] += size
         return used
 
     def require_writable(self) -> None:
@@ -357,7 +374,9 @@ class Project:
 
     def _verified(self, path: Path, digest: str, case: str) -> Path:
         if not path.is_file():
-            raise ProjectError(f"the file {path.name} is missing.", where=case, cure="Restore it from a copy, or import the case again.")
+            raise ProjectError(
+                f"the file {path.name} is missing.", where=case, cure="Restore it from a copy, or exclude the case and import it again."
+            )
         if sha256_of(path) != digest:
             raise ProjectError(
                 f"the file {path.name} changed since it was imported.",

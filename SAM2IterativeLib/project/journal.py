@@ -5,11 +5,11 @@ A rollback journal is used, not SQLite's WAL: one row per unit of work gains not
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -91,7 +91,7 @@ class Journal:
         with _explained():
             return self._database.execute(query, tuple(values)).fetchall()
 
-    @contextmanager
+    @contextlib.contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:
         """One transaction: all of the block's changes, or none.
 
@@ -129,10 +129,26 @@ class Journal:
         rows = self.read("SELECT * FROM units WHERE ? IS NULL OR round = ? ORDER BY rowid", (round, round))
         return tuple(_unit(row) for row in rows)
 
-    def finish_unit(self, round: int, stage: str, case: str, files: Iterable[Path], seconds: float = 0.0) -> None:
-        """Record a unit as done, with the hashes of the files that it made (absolute paths below the project folder)."""
+    def finish_unit(
+        self,
+        round: int,
+        stage: str,
+        case: str,
+        files: Iterable[Path],
+        seconds: float = 0.0,
+        numbers: Mapping[str, float | None] | None = None,
+    ) -> None:
+        """Record a unit as done: the hashes of the files that it made (absolute paths below the project folder), and its numbers.
+
+        A kill leaves both or neither.
+
+        Args:
+            numbers: about the case in this round, e.g. ``{"uncertainty": 0.2}``; None for one that cannot be given.
+        """
         hashes = {path.relative_to(self.folder).as_posix(): sha256_of(path) for path in files}
+        rows = [(round, case, name, None if value is None else float(value)) for name, value in (numbers or {}).items()]
         with self.writing() as database:
+            database.executemany("INSERT OR REPLACE INTO case_numbers VALUES (?, ?, ?, ?)", rows)
             database.execute(
                 "INSERT OR REPLACE INTO units VALUES (?, ?, ?, ?, ?, ?)",
                 (round, stage, case, json.dumps(hashes, sort_keys=True), float(seconds), now()),
@@ -149,14 +165,8 @@ class Journal:
         """The numbers of the finished rounds, ascending."""
         return {row["round"]: json.loads(row["numbers"]) for row in self.read("SELECT * FROM rounds ORDER BY round")}
 
-    def record(self, round: int, case: str, numbers: Mapping[str, float | None]) -> None:
-        """Remember numbers about a case in a round, e.g. ``{"uncertainty": 0.2}``; None where there is none to give."""
-        rows = [(round, case, name, None if value is None else float(value)) for name, value in numbers.items()]
-        with self.writing() as database:
-            database.executemany("INSERT OR REPLACE INTO case_numbers VALUES (?, ?, ?, ?)", rows)
-
     def numbers(self, round: int, case: str) -> dict[str, float | None]:
-        """What ``record`` stored for a case in a round."""
+        """What the units of a round stored about a case."""
         rows = self.read('SELECT name, value FROM case_numbers WHERE round = ? AND "case" = ? ORDER BY name', (round, case))
         return {row["name"]: row["value"] for row in rows}
 
@@ -208,11 +218,27 @@ def _open(path: Path, read_only: bool) -> sqlite3.Connection:
     with _explained():
         database = sqlite3.connect(f"{path.absolute().as_uri()}?mode={mode}", uri=True, timeout=20, isolation_level=None)
         database.row_factory = sqlite3.Row
+        if read_only:
+            _finish_interrupted_commit(database, path)
         database.execute("PRAGMA synchronous = FULL")
         return database
 
 
-@contextmanager
+def _finish_interrupted_commit(database: sqlite3.Connection, path: Path) -> None:
+    """Undo what a killed process had half written, which SQLite does as soon as somebody who may write looks at the file.
+
+    That SQLite leaves a journal alone whose writer still lives makes it safe to try.
+    """
+    try:
+        database.execute("SELECT 1 FROM sqlite_master").fetchall()
+    except sqlite3.OperationalError as error:
+        if "readonly" not in str(error):
+            raise
+        with contextlib.closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True, timeout=20)) as writer:
+            writer.execute("SELECT 1 FROM sqlite_master").fetchall()
+
+
+@contextlib.contextmanager
 def _explained() -> Iterator[None]:
     try:
         yield
@@ -223,6 +249,9 @@ def _explained() -> Iterator[None]:
                 where="journal.sqlite",
                 cure="Free some space; the same action then goes on.",
             ) from error
+        if "locked" in str(error):
+            cure = "Try again in a moment."
+            raise ProjectError("another program is writing to the project.", where="journal.sqlite", cure=cure) from error
         raise ProjectError(
             f"the journal cannot be used ({error}).",
             where="journal.sqlite",

@@ -40,8 +40,7 @@ def write_round(
         written.append(project.artefact(round, case, PROMPTS))
         written[-1].parent.mkdir(parents=True, exist_ok=True)
         written[-1].write_text(json.dumps({"coordinates": "RAS mm", "prompts": list(prompts)}), encoding="utf-8")
-    project.journal.finish_unit(round, "everything", case.id, written)
-    project.journal.record(round, case.id, dict(numbers or {}))
+    project.journal.finish_unit(round, "everything", case.id, written, numbers=numbers)
 
 
 def prompt(geometry: Geometry, label: int, slice_index: int, box: Sequence[float], inside: Sequence[float]) -> dict[str, Any]:

@@ -130,6 +130,16 @@ def test_problems_are_sentences_with_exit_code_1(tmp_path: Path) -> None:
         assert wrong.returncode == 1 and "Problem:" in wrong.stderr and "Traceback" not in wrong.stderr
 
 
+def test_a_mistake_in_an_option_is_not_kept(tmp_path: Path) -> None:
+    with small_project(tmp_path / "p", "compact") as project:
+        before = project.settings
+    for option in (("--device", "gpu"), ("--method", "magic")):
+        with pytest.raises(SettingsError):
+            call("run", tmp_path / "p", *option)
+    with Project.open(tmp_path / "p", read_only=True) as project:
+        assert project.settings == before
+
+
 def test_a_failed_new_leaves_nothing_in_the_way(walk: Path, tmp_path: Path) -> None:
     data = ("--images", walk / "data/images", "--labels", walk / "data/labels")
     with pytest.raises(SettingsError):

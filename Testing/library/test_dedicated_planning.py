@@ -42,7 +42,7 @@ def test_fingerprint_of_a_labelled_case() -> None:
 def test_fingerprint_of_an_unlabelled_case_and_of_a_picture() -> None:
     image, labels = ball(0)
     found = fingerprint_of(image, Geometry(labels.shape))
-    assert found.foreground == () and found.pieces == {}
+    assert found.foreground == () and found.pieces is None
     picture = fingerprint_of(np.zeros((1, 8, 9, 3), np.uint8), Geometry((1, 8, 9)))
     assert picture.channels == 3 and picture.zeros == 1.0
 
@@ -139,9 +139,10 @@ def test_single_pieces_are_those_of_every_labelled_case() -> None:
 
 
 def test_classes_that_no_labelled_case_lacks_are_expected() -> None:
-    labelled = [replace(SMALL, pieces=p) for p in ({1: 1.0, 2: 1.0, 3: 0.995}, {1: 1.0, 3: 0.6}, {})]
+    labelled = [replace(SMALL, pieces=p) for p in ({1: 1.0, 2: 1.0, 3: 0.995}, {1: 1.0, 3: 0.6}, None)]
     assert plan_for(*labelled, classes=4).always_shown == (1, 3)
     assert plan_for(SMALL, classes=2).always_shown == ()
+    assert plan_for(*labelled, replace(SMALL, pieces={}), classes=4).always_shown == (), "a labelled case may show nothing"
 
 
 def test_volumes_are_not_mirrored_and_pictures_only_where_labels_know_no_side() -> None:

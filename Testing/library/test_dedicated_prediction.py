@@ -90,10 +90,12 @@ def test_batches_of_slices_do_not_matter(monkeypatch: pytest.MonkeyPatch, traine
     assert np.allclose(Predictor(PLAN_2D, trained.weights, CPU).predict(image, Geometry(labels.shape)), expected, atol=1e-5)
 
 
-def test_full_memory_is_answered_by_fewer_slices(monkeypatch: pytest.MonkeyPatch, trained: TrainedNetwork) -> None:
-    image, labels = ball(47)
+@pytest.mark.parametrize("tiles", [1, 4])
+def test_full_memory_is_answered_by_fewer_slices_and_windows(monkeypatch: pytest.MonkeyPatch, trained: TrainedNetwork, tiles: int) -> None:
+    image = np.tile(ball(47)[0], (1, tiles, tiles))
+    geometry = Geometry(image.shape)
     predictor = Predictor(PLAN_2D, trained.weights, CPU)
-    expected = predictor.predict(image, Geometry(labels.shape))
+    expected = predictor.predict(image, geometry)
     real = predictor._forward
 
     def forward(part: torch.Tensor) -> torch.Tensor:
@@ -102,7 +104,7 @@ def test_full_memory_is_answered_by_fewer_slices(monkeypatch: pytest.MonkeyPatch
         return real(part)
 
     monkeypatch.setattr(predictor, "_forward", forward)
-    assert np.allclose(predictor.predict(image, Geometry(labels.shape)), expected, atol=1e-5)
+    assert np.allclose(predictor.predict(image, geometry), expected, atol=1e-5)
 
 
 def test_colour_pictures() -> None:

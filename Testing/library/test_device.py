@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from SAM2IterativeLib import device as devices
-from SAM2IterativeLib.device import Device, choose_device, repeatable, set_threads, with_smaller_batches
+from SAM2IterativeLib.device import Device, choose_device, repeatable, with_smaller_batches
 from SAM2IterativeLib.errors import ResourceError, SettingsError
 
 
@@ -118,10 +118,3 @@ def test_repeatable_leaves_the_settings_as_they_were() -> None:
     with repeatable():
         assert torch.are_deterministic_algorithms_enabled()
     assert torch.are_deterministic_algorithms_enabled() == before
-
-
-def test_threads() -> None:
-    before = torch.get_num_threads()
-    assert set_threads(1) == 1
-    assert set_threads(before) == before
-    assert set_threads() == before

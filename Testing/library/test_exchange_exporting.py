@@ -64,6 +64,15 @@ def test_a_full_disk_leaves_nothing_half_exported(project: Project, tmp_path: Pa
     assert len(export_labels(project, tmp_path / "out", format).written) == 2
 
 
+def test_a_part_that_a_person_decided_is_no_signature_under_the_whole(project: Project, tmp_path: Path) -> None:
+    propose(project, "b")
+    Review(project).accept(project.case("b"), reviewer="Ada", slices=[2])
+    export_labels(project, tmp_path / "out", "nrrd")
+    image = sitk.ReadImage(str(tmp_path / "out" / "b.seg.nrrd"))
+    tags = image.GetMetaData("Segment0_Tags")
+    assert "Segmentation.Status:inprogress|" in tags and "Reviewer" not in tags
+
+
 def test_nothing_is_overwritten(project: Project, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "a.nii.gz").write_bytes(b"mine")

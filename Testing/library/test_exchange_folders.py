@@ -105,6 +105,13 @@ def test_importing_again_adds_only_what_is_new(empty: Project, folder: Path) -> 
     assert np.array_equal(empty.read_case_label(empty.case("001")).array, small_labels().array)
 
 
+def test_an_excluded_case_may_be_imported_anew(empty: Project, folder: Path) -> None:
+    first = import_any(empty, folder / "images", folder / "labels").added[0]
+    empty.set_role(first, "excluded")
+    again = import_any(empty, folder / "images", folder / "labels")
+    assert [case.source for case in again.added] == [first.source] and again.added[0].role == first.role
+
+
 def test_the_same_image_twice_is_told(empty: Project, folder: Path) -> None:
     (folder / "images" / "copy.nii.gz").write_bytes((folder / "images" / "001.nii.gz").read_bytes())
     report = import_any(empty, folder / "images")

@@ -117,11 +117,6 @@ def test_a_link_that_leads_out_is_refused(tmp_path: Path) -> None:
     assert files.resolve_under(inside, "a/b") == inside / "a" / "b"
 
 
-def test_copy_gives_the_hash_of_both(tmp_path: Path) -> None:
-    (tmp_path / "a").write_bytes(b"abc")
-    assert files.copy_file(tmp_path / "a", tmp_path / "b") == files.sha256_of(tmp_path / "b")
-
-
 def test_sweeping_removes_only_leftovers(tmp_path: Path) -> None:
     (tmp_path / "deep").mkdir()
     (tmp_path / "deep" / ".writing-1234abcd-a.nii.gz").write_bytes(b"half")

@@ -89,8 +89,8 @@ def test_every_memory_mode_runs(tmp_path: Path, weights: Path, mode: str) -> Non
 def test_rounds_use_the_volumes_that_agree_best(tmp_path: Path, weights: Path) -> None:
     with small_project(tmp_path / "p", weights, unlabelled=4) as project:
         for name, agreement in {"case_2": 0.2, "case_3": 0.9, "case_4": 0.6, "case_5": 0.8}.items():
-            project.journal.record(0, name, {"agreement": agreement})
-            project.journal.record(2, name, {"agreement": agreement})
+            for round in (0, 2):
+                project.journal.finish_unit(round, "pseudo_label", name, [], numbers={"agreement": agreement})
         run = RunContext(project, Iteration(project, CPU, lambda m: None).plan(), CPU, lambda m: None)
         names = ["case_2", "case_3", "case_4", "case_5"]
         assert chosen_volumes(run, 1, names) == ("case_3", "case_5")

@@ -92,6 +92,14 @@ def test_it_goes_on_after_a_stop_and_keeps_what_is_whole(project: Project, image
     assert (output / "b.nrrd").read_bytes() == whole, "a file that is not whole is made again"
 
 
+def test_it_goes_on_after_a_kill_at_the_first_file(project: Project, images: Path, tmp_path: Path) -> None:
+    output = tmp_path / "labels"
+    with pytest.raises(Stopped):
+        predict_folder(project, images, output, CPU, stop=lambda: True)
+    (output / ".writing-12345678-a.nii.gz").write_bytes(b"half")
+    assert len(predict_folder(project, images, output, CPU).written) == 3
+
+
 def test_results_of_two_networks_are_never_mixed(project: Project, images: Path, tmp_path: Path) -> None:
     output = tmp_path / "labels"
     predict_folder(project, images, output, CPU)

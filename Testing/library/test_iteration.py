@@ -194,8 +194,9 @@ def test_an_altered_pseudo_label_of_a_finished_round_is_not_learned_from(tmp_pat
             write_label_map(path, LabelMap(np.ones_like(labels.array), labels.geometry))
         messages: list[Message] = []
         run_rounds(project, 1, messages)
-        [warning] = [m.sentence for m in messages if isinstance(m, Warned)]
-        assert "case_2" in warning and "learns nothing from it" in warning
+        first, second = [m.sentence for m in messages if isinstance(m, Warned)]
+        assert "case_2" in first and "learns nothing from it" in first
+        assert "case_2" in second and "its history begins anew" in second
         assert "stability" not in project.journal.numbers(2, "case_2")
         assert path.parent.parent.with_name("2").joinpath("case_2", path.name).is_file()
 
@@ -246,6 +247,83 @@ def test_cases_may_join_later_and_come_back(tmp_path: Path, weights: Path) -> No
         for name in ("late", "case_4"):
             assert "stability" not in project.journal.numbers(3, name) and "stability" in project.journal.numbers(4, name)
             assert project.artefact(4, name, "pseudo_label.nii.gz").is_file()
+
+
+def test_a_case_that_joins_during_a_round_waits_for_the_next(tmp_path: Path, weights: Path) -> None:
+    with small_project(tmp_path / "project", weights) as project:
+
+        def join(message: Message) -> None:
+            if isinstance(message, StageFinished) and message.stage == "coarse" and message.case == "case_3":
+                project.add_case("late", phantom_case(7, size=(8, 32, 32))[0], None)
+                project.add_case("checked", *phantom_case(8, size=(8, 32, 32)), role="validation")
+
+        Iteration(project, CPU, join).run(1)
+        assert {unit.case for unit in project.journal.units(0)} == {"", "case_2", "case_3"}
+        assert project.artefact(1, "late", "pseudo_label.nii.gz").is_file()
+        assert project.journal.rounds()[1]["validation"]
+
+
+def test_a_colour_picture_among_grey_volumes_is_set_aside(tmp_path: Path, weights: Path) -> None:
+    with small_project(tmp_path / "project", weights) as project:
+        colour = np.zeros((1, 32, 32, 3), np.uint8)
+        project.add_case("photo", Volume(colour, Geometry(colour.shape[:3], planar=True)), None)
+        messages: list[Message] = []
+        run_rounds(project, 1, messages)
+        assert [(m.case, "it has 3 channels" in m.sentence) for m in messages if isinstance(m, CaseSetAside)] == [("photo", True)]
+        assert max(project.journal.rounds()) == 1
+
+
+def test_files_that_the_next_round_would_need_may_be_lost(tmp_path: Path, weights: Path) -> None:
+    """A case without its history begins a new one; a case without a reviewer's label map is set aside; the others go on."""
+    with small_project(tmp_path / "project", weights, unlabelled=3) as project:
+        run_rounds(project, 1)
+        project.artefact(1, "case_2", "history.npz").unlink()
+        decision = Review(project).accept(project.case("case_3"), reviewer="A")
+        (project.folder / decision.label_file).unlink()
+        messages: list[Message] = []
+        run_rounds(project, 1, messages)
+        [warning] = [m.sentence for m in messages if isinstance(m, Warned)]
+        assert "case_2: files of round 1 are missing" in warning
+        [aside] = [m for m in messages if isinstance(m, CaseSetAside)]
+        assert aside.case == "case_3" and "the label map of decision 1 is missing" in aside.sentence
+        assert {"case_2", "case_4"} <= {unit.case for unit in project.journal.units(2)}
+
+
+def test_another_orientation_in_the_plan_begins_the_prompts_records_anew(tmp_path: Path, weights: Path) -> None:
+    with small_project(tmp_path / "project", weights) as project:
+        run_rounds(project, 1)
+        plan = project.plan_path.read_text()
+        assert 'orientation = "SPL"' in plan
+        project.plan_path.write_text(plan.replace('orientation = "SPL"', 'orientation = "PSL"'))
+        run_rounds(project, 1)
+        assert max(project.journal.rounds()) == 2
+
+
+def test_converged_rounds_still_take_in_what_is_new(tmp_path: Path, weights: Path) -> None:
+    with small_project(tmp_path / "project", weights) as project:
+        project.change_settings(replaced(project.settings, "rounds.maximum", 1))
+        converged = lambda: Iteration(project, CPU, lambda m: None).run(2, until_converged=True)  # noqa: E731
+        converged()
+        converged()
+        assert max(project.journal.rounds()) == 1
+        Review(project).accept(project.case("case_2"), reviewer="A")
+        converged()
+        assert max(project.journal.rounds()) == 2
+        project.add_case("late", phantom_case(7, size=(8, 32, 32))[0], None)
+        converged()
+        assert project.artefact(3, "late", "pseudo_label.nii.gz").is_file()
+        converged()
+        assert max(project.journal.rounds()) == 3
+
+
+def test_a_labelled_case_of_which_a_part_was_rejected_teaches_the_rest(tmp_path: Path, weights: Path) -> None:
+    with small_project(tmp_path / "project", weights) as project:
+        Review(project).reject(project.case("case_1"), reviewer="A", slices=[2])
+        run = RunContext(project, Iteration(project, CPU, lambda m: None).plan(), CPU, lambda m: None)
+        cases = {c.name: c for c in training_cases(run, 0)}
+        assert cases["case_0"].labelled and cases["case_1"].labelled
+        taught = cases["case_1"].weights.reshape(len(cases["case_1"].weights), -1)
+        assert not taught[2].any() and taught[4:].all()
 
 
 def test_what_is_decided_says_nothing_about_converging(tmp_path: Path, weights: Path) -> None:

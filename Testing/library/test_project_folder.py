@@ -17,7 +17,9 @@ from small_cases import OBLIQUE, small_image, small_labels
 from SAM2IterativeLib.errors import DataError, GeometryError, ProjectError, ResourceError, SettingsError
 from SAM2IterativeLib.project import Project, case_id_of, label_of, labels_of_names, opaque_case_id
 from SAM2IterativeLib.project.network_share import kind_of_mount
+from SAM2IterativeLib.project.settings_file import read_settings, write_settings
 from SAM2IterativeLib.review import Review
+from SAM2IterativeLib.settings import replaced
 from SAM2IterativeLib.volumes import Geometry, Volume
 
 
@@ -80,6 +82,16 @@ def test_a_label_can_come_later_but_never_replaces_one(project: Project) -> None
     assert case.role == "labelled"
     with pytest.raises(ProjectError, match="already has a label map"):
         project.add_label(case, small_labels(1))
+
+
+def test_a_change_keeps_what_another_process_wrote_meanwhile(project: Project) -> None:
+    with Project.open(project.folder, shared_with=os.getpid()) as worker:
+        worker.change_settings(replaced(worker.settings, "foundation.weights", "adapted"))
+    project.change_settings(replaced(project.settings, "memory.mode", "G1"))
+    assert read_settings(project.folder / "project.toml") == project.settings
+    assert (project.settings.foundation.weights, project.settings.memory.mode) == ("adapted", "G1")
+    write_settings(project.folder / "project.toml", replaced(project.settings, "seed", 5))
+    assert project.reread_settings() and project.settings.seed == 5 and not project.reread_settings()
 
 
 def test_roles(project: Project) -> None:

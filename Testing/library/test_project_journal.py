@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import resource
 import signal
+import sqlite3
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -55,9 +59,9 @@ def test_numbers_of_rounds_and_cases(project: Project) -> None:
     project.journal.finish_round(0, {"dice": 0.4})
     project.journal.finish_round(1, {"dice": 0.6})
     assert project.journal.rounds() == {0: {"dice": 0.4}, 1: {"dice": 0.6}}
-    project.journal.record(0, "b", {"uncertainty": 0.5, "agreement": None})
-    project.journal.record(1, "b", {"uncertainty": 0.25})
-    project.journal.record(0, "c", {"uncertainty": 0.75})
+    project.journal.finish_unit(0, "predict", "b", [], numbers={"uncertainty": 0.5, "agreement": None})
+    project.journal.finish_unit(1, "predict", "b", [], numbers={"uncertainty": 0.25})
+    project.journal.finish_unit(0, "predict", "c", [], numbers={"uncertainty": 0.75})
     assert project.journal.latest_numbers("uncertainty") == {"b": (1, 0.25), "c": (0, 0.75)}
     assert project.journal.numbers(0, "b") == {"uncertainty": 0.5, "agreement": None}
     assert project.journal.latest_numbers("agreement") == {}
@@ -68,6 +72,31 @@ def test_a_failed_transaction_leaves_nothing(project: Project) -> None:
         database.execute("DELETE FROM cases")
         raise ZeroDivisionError
     assert len(project.cases()) == 3
+
+
+def test_what_a_killed_writer_left_half_done_is_undone_even_when_only_reading(project: Project) -> None:
+    script = (
+        "import os, signal, sqlite3, sys\n"
+        "database = sqlite3.connect(sys.argv[1], isolation_level=None)\n"
+        "database.execute('PRAGMA cache_size = 1')\n"  # so that it writes into the file before it is done
+        "database.execute('BEGIN')\n"
+        "database.execute('DELETE FROM cases')\n"
+        "database.executemany('INSERT INTO events (time, kind, text) VALUES (0, 0, ?)', [('x' * 4000,)] * 50)\n"
+        "os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    project.close()
+    subprocess.run([sys.executable, "-c", script, str(project.folder / "journal.sqlite")], check=False)
+    assert (project.folder / "journal.sqlite-journal").stat().st_size
+    with Project.open(project.folder, read_only=True) as found:
+        assert len(found.cases()) == 3 and not found.journal.events()
+
+
+def test_another_writer_is_not_blamed_on_the_disk(project: Project) -> None:
+    project.journal._database.execute("PRAGMA busy_timeout = 10")
+    with contextlib.closing(sqlite3.connect(project.folder / "journal.sqlite", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(ProjectError, match="another program is writing"):
+            project.journal.note("run", "text")
 
 
 def test_a_full_disk_loses_no_row(project: Project) -> None:

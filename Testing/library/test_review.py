@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from small_cases import OBLIQUE, small_labels
 
+from SAM2IterativeLib.decisions import Decision, Layers
 from SAM2IterativeLib.errors import DataError, GeometryError, ProjectError
 from SAM2IterativeLib.files import sha256_of
 from SAM2IterativeLib.project import Project
@@ -20,8 +21,7 @@ def propose(project: Project, case: str, round: int = 1, shift: int = 0, uncerta
     """What a round leaves behind for review."""
     path = project.artefact(round, case, PROPOSAL)
     write_label_map(path, small_labels(shift))
-    project.journal.finish_unit(round, "fuse", case, [path])
-    project.journal.record(round, case, {"uncertainty": uncertainty})
+    project.journal.finish_unit(round, "fuse", case, [path], numbers={"uncertainty": uncertainty})
     return path
 
 
@@ -218,6 +218,21 @@ def test_a_labelled_case_brings_its_own_labels_and_can_be_corrected(review: Revi
     assert corrected is not None and np.array_equal(corrected.labels.array, small_labels(2).array)
     assert sha256_of(review.project.folder / "cases" / "a" / "label.nrrd") == before
     assert review.training_labels(review.project.case("c")) is None
+
+
+def test_a_label_map_does_not_join_a_case_that_was_decided(review: Review) -> None:
+    review.reject(review.project.case("b"), reviewer="Ada")
+    with pytest.raises(ProjectError, match=r"b: a reviewer decided on this case already.*as a correction"):
+        review.project.add_label(review.project.case("b"), small_labels())
+    review.take_back_last()
+    assert review.project.add_label(review.project.case("b"), small_labels()).role == "labelled"
+
+
+def test_a_decision_about_a_label_that_is_gone_says_nothing_about_the_others() -> None:
+    layers = Layers(OBLIQUE, (1, 3))
+    layers.lay(Decision(1, "b", 1, "accepted", "Ada"), small_labels(values=(1, 3)))
+    layers.lay(Decision(2, "b", 1, "rejected", "Ada", segments=(2,)), None)
+    assert layers.result().complete
 
 
 def test_bad_decisions_are_refused(review: Review) -> None:

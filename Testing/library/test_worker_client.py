@@ -160,7 +160,7 @@ def test_one_that_does_not_listen_is_killed_with_all_its_children(play: Callable
     child = int(talk.next(Log).text)
     talk.next(Ready)
     assert alive(child)
-    talk.client.end_soon(polite=0.2, terminate=0.5).join(30)
+    talk.client.end(polite=0.2, terminate=0.5)
     assert not talk.client.running and gone(child)
     assert talk.next(WorkerEnded).expected
 

@@ -45,8 +45,7 @@ def write_round(
     table = {"coordinates": "RAS mm", "prompts": [prompt_entry(prompt, case.image.geometry) for prompt in case.prompts]}
     project.artefact(round, added, PROMPTS).write_text(json.dumps(table), encoding="utf-8")
     files = [project.artefact(round, added, name) for name in (*masks, UNCERTAINTY, PROMPTS)]
-    project.journal.finish_unit(round, "everything", added.id, files)
-    project.journal.record(round, added.id, {"uncertainty": uncertainty})
+    project.journal.finish_unit(round, "everything", added.id, files, numbers={"uncertainty": uncertainty})
 
 
 def prompt_entry(prompt: Prompt, geometry: Geometry) -> dict[str, Any]:
