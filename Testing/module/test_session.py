@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from SAM2IterativeLib.errors import ProjectError
-from SAM2IterativeLib.messages import RoundFinished, RunFinished
+from SAM2IterativeLib.messages import RoundFinished, RunFinished, StageFinished
 from SAM2IterativeLib.project import Project
-from SAM2IterativeLib.settings import Label, Settings
+from SAM2IterativeLib.settings import Label, Settings, replaced
 
 
 @pytest.fixture
@@ -86,3 +87,16 @@ def test_the_workers_news_become_topics(session: Any, told: list[str]) -> None:
     session._on_message(RoundFinished(1, {}))
     session._on_message(RunFinished(2, False, "done"))
     assert told == ["rounds", "cases", "run", "rounds", "cases"]
+
+
+def test_settings_that_the_worker_wrote_are_seen(session: Any, told: list[str], tmp_path: Path) -> None:
+    project = session.create(tmp_path / "p", [Label(1, "organ")])
+    session._on_message(StageFinished(0, "adaptation", None, 1.0))
+    assert "settings" not in told
+    with Project.open(tmp_path / "p", shared_with=os.getpid()) as worker:
+        worker.change_settings(replaced(worker.settings, "foundation.weights", "adapted"))
+    session._on_message(StageFinished(0, "adaptation", None, 1.0))
+    assert told.count("settings") == 1 and project.settings.foundation.weights == "adapted"
+    (tmp_path / "p" / "project.toml").write_text("half an ed")
+    session._on_message(StageFinished(0, "training", None, 1.0))
+    assert project.settings.foundation.weights == "adapted"
