@@ -202,11 +202,11 @@ class Worker:
         self._send_and_log(message)
 
     def _send_and_log(self, message: Message) -> None:
-        self.pipes.send(message)
-        if self._log is not None:
+        if self._log is not None:  # first, so that whoever hears of it finds it there
             with contextlib.suppress(OSError):  # a full disk shows where it matters, with a sentence
                 self._log.write(to_line(message) + "\n")
                 self._log.flush()
+        self.pipes.send(message)
 
     def _run(self, request: StartRun) -> None:
         from .iteration import Iteration

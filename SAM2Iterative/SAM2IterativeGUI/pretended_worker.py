@@ -141,5 +141,5 @@ def label_case(project: Project, case: Case, round: int) -> None:
         write_label_map(files[-1], LabelMap((found * project.values[0]).astype(np.uint8), image.geometry))
     files.append(project.artefact(round, case, UNCERTAINTY))
     write_volume(files[-1], Volume(doubt, image.geometry))
-    project.journal.record(round, case.id, {"uncertainty": float(doubt[doubt > 0].mean()) if doubt.any() else 0.0})
-    project.journal.finish_unit(round, "pseudo_label", case.id, files)
+    numbers = {"uncertainty": float(doubt[doubt > 0].mean()) if doubt.any() else 0.0}
+    project.journal.finish_unit(round, "pseudo_label", case.id, files, numbers=numbers)

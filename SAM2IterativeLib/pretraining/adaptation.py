@@ -291,7 +291,7 @@ def _real_row(
 def _shown(
     foundation: Foundation, volume: LabelledVolume, c: int, slices: np.ndarray, random: np.random.Generator
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Slices and masks as the model sees them, in a window that varies a little."""
+    """Slices and masks as the model sees them, in a window that varies a little and normalised by what is shown, as in pretraining."""
     window = Window.around(volume.labels > 0, margin=float(random.uniform(0.3, 0.8)))
     shift = random.integers(-4, 5, 2)
     window = replace(window, top=window.top + int(shift[0]), left=window.left + int(shift[1]))
