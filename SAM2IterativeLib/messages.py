@@ -49,7 +49,7 @@ class Ready(Message):
 
 @dataclass(frozen=True)
 class RunStarted(Message):
-    """``cases`` that take part, ``device`` in words, rounds ``first`` to ``last`` (0 is the training on the labelled cases)."""
+    """``cases`` that take part, ``device`` in words, ``rounds`` from ``first`` on (0 is the training on the labelled cases)."""
 
     rounds: int
     cases: int

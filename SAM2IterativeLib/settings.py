@@ -45,7 +45,9 @@ class Label:
 class RoundSettings:
     """How many rounds, which volumes each may learn from, when to stop (method (h), (j))."""
 
-    maximum: int = bounded(3, 1, 100)
+    maximum: int = bounded(10, 1, 100)
+    """Rounds after round 0 that rounds "until nothing changes" do at most (T in method (j)). With 4 labelled left atria the labels of the
+    others still got better in round 5 (RESULTS.md)."""
     shares: tuple[float, ...] = bounded((0.5, 0.75, 1.0), 0.0, 1.0, least=1)
     """Share of the unlabelled volumes, best agreement first, that rounds 1, 2, ... learn from; the last one repeats."""
     converged_dice: float = bounded(0.99, 0.0, 1.0)

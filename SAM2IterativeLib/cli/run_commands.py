@@ -18,6 +18,7 @@ from ..settings import replaced
 from .console import ProjectFolder, console, opened
 from .live_display import LiveDisplay
 
+_ROUNDS = 3
 _Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")]
 
 
@@ -31,7 +32,14 @@ def register(app: typer.Typer) -> None:
 
 def run(
     project: ProjectFolder,
-    rounds: Annotated[int, typer.Option("--rounds", min=1, help="Rounds to do; the first time, round 0 is extra.")] = 3,
+    rounds: Annotated[
+        int | None,
+        typer.Option(
+            "--rounds",
+            min=1,
+            help="Rounds to do; the first time, round 0 is extra. Default: 3; with --until-converged as many as rounds.maximum allows.",
+        ),
+    ] = None,
     method: Annotated[str, typer.Option("--method", help="Change the method for this and later runs.")] = "",
     device: Annotated[
         str, typer.Option("--device", help="auto, cpu, cuda or mps, for this and later runs; default: the project's setting.")
@@ -53,7 +61,8 @@ def run(
         chosen = choose_device(wanted.device)
         load_method(wanted.method)
         found.change_settings(wanted)  # only now: a mistake in one of them would stand in the way of every later run
-        result = run_safely(lambda: Iteration(found, chosen, report, stop_asked).run(rounds, until_converged=until_converged), report)
+        count = rounds or (wanted.rounds.maximum if until_converged else _ROUNDS)
+        result = run_safely(lambda: Iteration(found, chosen, report, stop_asked).run(count, until_converged=until_converged), report)
     if result is None:
         raise typer.Exit(130 if stop_asked() else 1)
 
