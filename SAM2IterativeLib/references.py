@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from .errors import DataError
+from .exchange import read_labels
 from .files import IMAGE_SUFFIXES, stem_of, suffix_of
 from .project import Case, Project
-from .volumes import LabelMap, read_label_map, require_same_grid
+from .volumes import LabelMap, require_same_grid
 
 _ENDING = re.compile(r"[_-](labels?|seg|segmentation|mask|gt)$", re.IGNORECASE)
 _CHANNEL = "_0000"
@@ -75,7 +76,7 @@ def read_reference(project: Project, case: Case, path: Path) -> tuple[LabelMap, 
         DataError: unreadable, or none of its values is a label of the project.
         GeometryError: it does not lie on the case's image.
     """
-    label = read_label_map(path)
+    label = read_labels(path, project.settings.labels)
     require_same_grid(label.geometry, project.read_case_image(case).geometry, case.id)
     known, foreign = set(project.values), sorted(set(label.values) - set(project.values))
     if label.values == (255,) and len(known) == 1 and 255 not in known:

@@ -164,6 +164,9 @@ def resampled_orthonormal(path: str | Path, *, label: bool = False) -> Volume:
 
     The copy keeps the spacing and covers the whole source; linear interpolation, nearest neighbour for ``label``. An image and
     its label map come out on the same grid, since the grid depends on the geometry alone.
+
+    Raises:
+        DataError: see ``read_label_map``, for ``label``.
     """
     path = Path(path)
     source = _sheared_image(path)
@@ -180,7 +183,8 @@ def resampled_orthonormal(path: str | Path, *, label: bool = False) -> Volume:
     method = sitk.sitkNearestNeighbor if label else sitk.sitkLinear
     copy = sitk.Resample(source, reference, sitk.Transform(), method, float(sitk.GetArrayViewFromImage(source).min()))
     remark = "its axes were not at right angles; this is a resampled copy, the source is unchanged."
-    return Volume(_image_array(copy, path, label=label), Geometry.of_image(copy), path, (remark,))
+    array = _image_array(copy, path, label=label)
+    return Volume(_label_array(array, path.name) if label else array, Geometry.of_image(copy), path, (remark,))
 
 
 def _read_image(path: Path) -> sitk.Image:

@@ -11,9 +11,9 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
+from ..exchange import read_labels
 from ..project import Case, Project
 from ..review import Review
-from ..volumes import read_label_map
 from .console import ProjectFolder, console, opened
 
 app = typer.Typer(
@@ -115,7 +115,8 @@ def correct(
     """Keep a corrected label map; it counts like a labelled case."""
     with opened(project, to_write=True) as found:
         values, chosen = _values(found, segments), found.case(case)
-        Review(found).correct(chosen, read_label_map(labels), reviewer=reviewer, comment=comment, segments=values, slices=_indices(slices))
+        drawn = read_labels(labels, found.settings.labels)
+        Review(found).correct(chosen, drawn, reviewer=reviewer, comment=comment, segments=values, slices=_indices(slices))
         _tell(found, chosen)
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from .exporting import ExportFormat, ExportReport, export_labels, write_slicer_segmentation
+from .exporting import ExportFormat, ExportReport, export_labels
 from .importing import Candidate, ImportOptions, ImportReport, import_candidates
 from .opening import import_any
+from .slicer_segmentation import read_labels, write_slicer_segmentation
 
 __all__ = [
     "Candidate",
@@ -15,5 +16,6 @@ __all__ = [
     "export_labels",
     "import_any",
     "import_candidates",
+    "read_labels",
     "write_slicer_segmentation",
 ]

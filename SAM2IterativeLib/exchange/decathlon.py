@@ -7,19 +7,25 @@ from typing import Any
 
 from ..errors import DataError
 from ..files import resolve_under, stem_of
-from ..project import Project, label_of
+from ..project import Project, Role, label_of
 from .importing import Candidate, ImportOptions, ImportReport, OnCase, import_candidates
 from .nnunet import read_description
 
 
 def import_decathlon(
-    project: Project, folder: str | Path, *, options: ImportOptions | None = None, on_case: OnCase | None = None
+    project: Project,
+    folder: str | Path,
+    *,
+    role: Role | None = None,
+    options: ImportOptions | None = None,
+    on_case: OnCase | None = None,
 ) -> ImportReport:
     """Import a dataset: its training list makes labelled cases, its test list unlabelled ones.
 
     Args:
         project: takes the dataset's label names if it has none of its own.
         folder: holds dataset.json.
+        role: give every case this role.
         options: see ``ImportOptions``.
         on_case: progress.
 
@@ -31,16 +37,16 @@ def import_decathlon(
     if not project.values:
         labels = [(int(value), str(name)) for value, name in dict(description.get("labels", {})).items()]
         project.add_labels(tuple(label_of(value, name) for value, name in sorted(labels) if value))
-    candidates = [_candidate(root, entry) for entry in (*description.get("training", ()), *description.get("test", ()))]
+    candidates = [_candidate(root, entry, role) for entry in (*description.get("training", ()), *description.get("test", ()))]
     if not candidates:
         raise DataError("dataset.json lists no images.", where=root.name, cure="Choose the folder of a decathlon dataset.")
     return import_candidates(project, candidates, options=options, on_case=on_case)
 
 
-def _candidate(root: Path, entry: Any) -> Candidate:
+def _candidate(root: Path, entry: Any, role: Role | None) -> Candidate:
     table = {"image": entry} if isinstance(entry, str) else entry
     if not isinstance(table, dict) or not isinstance(table.get("image"), str):
         raise DataError(f"dataset.json lists {entry!r}, which names no image.", where=root.name, cure="Correct it.")
     image = resolve_under(root, table["image"])
     label = resolve_under(root, table["label"]) if isinstance(table.get("label"), str) else None
-    return Candidate(stem_of(image), image, label)
+    return Candidate(stem_of(image), image, label, role)

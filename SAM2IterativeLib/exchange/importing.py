@@ -7,6 +7,7 @@ for all and stands here.
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,7 +20,9 @@ from ..errors import DataError, GeometryError, ProjectError, SAM2IterativeError
 from ..files import sha256_of
 from ..intake import NotOrthonormalError
 from ..project import Case, Project, Role, label_of, labels_of_names, opaque_case_id
+from ..settings import Label
 from ..volumes import Geometry, LabelMap, Volume, read_label_map, read_volume, resampled_orthonormal
+from .slicer_segmentation import by_name, read_labels, segments_of
 
 OnMismatch = Literal["refuse", "copy geometry", "resample"]
 OnCase = Callable[[int, int, str], None]
@@ -152,7 +155,7 @@ class _Intake:
             return
         found = _values_found(candidates)
         values = sorted({value for held in found for value in held if held != (255,)}) or ([1] if (255,) in found else [])
-        labels = labels_of_names(names, values) if names else tuple(label_of(v) for v in values)
+        labels = labels_of_names(names, values) if names else _labels_of(values, _segments_found(candidates))
         if labels:
             self.project.add_labels(labels)
         for value in values if len(found) >= 5 else ():
@@ -193,7 +196,14 @@ class _Intake:
             self._remarks.append((case.id, "its label map is empty: taken as 'nothing there'."))
 
     def _complete(self, case: Case, candidate: Candidate) -> None:
-        """The image is in the project; perhaps its label map is new."""
+        """The image is in the project; perhaps its label map is new, or what it is to be used for."""
+        self._complete_label(case, candidate)
+        now = self.project.case(case.id)
+        if candidate.role is not None and candidate.role != now.role:
+            self.project.set_role(now, candidate.role)
+            self._remarks.append((now.id, f"it was in the project as {now.role} and is {candidate.role} from now on."))
+
+    def _complete_label(self, case: Case, candidate: Candidate) -> None:
         if candidate.label is None:
             self._known.append(candidate.name)
             return
@@ -217,12 +227,12 @@ class _Intake:
     def _label(self, candidate: Candidate, image: Volume) -> LabelMap:
         assert candidate.label is not None
         try:
-            label = read_label_map(candidate.label)
+            label = read_labels(candidate.label, self.project.settings.labels)
         except NotOrthonormalError:
             if not self.options.resample_sheared:
                 raise
             copy = resampled_orthonormal(candidate.label, label=True)
-            label = LabelMap(copy.array.astype(np.uint16), copy.geometry)
+            label = by_name(LabelMap(copy.array, copy.geometry), candidate.label, self.project.settings.labels)
         label = self._on_grid(label, image.geometry, candidate.label.name)
         return self._mapped(label, candidate.label.name)
 
@@ -271,9 +281,32 @@ def resampled_label_map(label: LabelMap, grid: Geometry) -> LabelMap:
 
 
 def _values_found(candidates: Sequence[Candidate]) -> list[tuple[int, ...]]:
-    """The values of each label map that can be read; those that cannot are named when their case is taken."""
+    """The values of each label map that can be read and is no Slicer segmentation; what cannot be read is named when its case is taken."""
     found = []
     for path in (c.label for c in candidates if c.label):
         with contextlib.suppress(SAM2IterativeError):
-            found.append(read_label_map(path).values)
+            if not segments_of(path):
+                found.append(read_label_map(path).values)
     return found
+
+
+def _segments_found(candidates: Sequence[Candidate]) -> list[Label]:
+    """The segments of all Slicer segmentations that can be read and that show a voxel."""
+    found: list[Label] = []
+    for path in (c.label for c in candidates if c.label):
+        with contextlib.suppress(SAM2IterativeError):
+            segments = segments_of(path)
+            shown = read_label_map(path).values if segments else ()
+            found += [segment for segment in segments if segment.value in shown]
+    return found
+
+
+def _labels_of(values: Sequence[int], segments: Sequence[Label]) -> tuple[Label, ...]:
+    """A label for each value, and one for each segment name, with the first segment's value where that is still free."""
+    labels = {value: label_of(value) for value in values}
+    named: dict[str, Label] = {}
+    for segment in segments:
+        if segment.name.casefold() not in named:
+            free = next(v for v in itertools.chain([segment.value], itertools.count(1)) if v not in labels)
+            named[segment.name.casefold()] = labels[free] = replace(segment, value=free)
+    return tuple(labels.values())

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..errors import DataError, ProjectError, SettingsError
+from ..errors import DataError, ProjectError, ResourceError, SettingsError
 from ..files import stem_of, suffix_of, write_text
-from ..project import Case, Project, case_id_of, label_of
+from ..project import Case, Project, Role, case_id_of, label_of
 from ..review import Review
 from ..settings import Label
 from ..volumes import LabelMap, write_label_map, write_volume
@@ -22,6 +24,7 @@ def import_nnunet(
     folder: str | Path,
     *,
     channel: int | None = None,
+    role: Role | None = None,
     options: ImportOptions | None = None,
     on_case: OnCase | None = None,
 ) -> ImportReport:
@@ -31,6 +34,7 @@ def import_nnunet(
         project: takes the dataset's label names if it has none of its own.
         folder: holds dataset.json.
         channel: which of several channels to take; must be given where there are several.
+        role: give every case this role.
         options: see ``ImportOptions``.
         on_case: progress.
 
@@ -45,6 +49,7 @@ def import_nnunet(
     ending = str(description.get("file_ending", ".nii.gz"))
     candidates = [*_candidates(root / "imagesTr", root / "labelsTr", ending, number)]
     candidates += _candidates(root / "imagesTs", None, ending, number)
+    candidates = [replace(candidate, role=role) for candidate in candidates]
     if not candidates:
         raise DataError(f"there is no image *_{number:04d}{ending} in imagesTr or imagesTs.", where=root.name, cure="Check the folder.")
     return import_candidates(project, candidates, options=options, on_case=on_case)
@@ -67,7 +72,9 @@ def read_description(path: Path) -> dict[str, Any]:
     return table
 
 
-def export_nnunet(project: Project, folder: str | Path, *, pseudo_labels: bool = False, number: int = 501) -> tuple[Path, dict[str, str]]:
+def export_nnunet(
+    project: Project, folder: str | Path, *, pseudo_labels: bool = False, number: int = 501, on_case: OnCase | None = None
+) -> tuple[Path, dict[str, str]]:
     """Write a raw dataset that nnU-Net takes as it is; labels are renumbered 1..C.
 
     Args:
@@ -75,21 +82,33 @@ def export_nnunet(project: Project, folder: str | Path, *, pseudo_labels: bool =
         folder: gets a subfolder ``Dataset501_<name>``, unless its own name is of this form.
         pseudo_labels: whether cases that only the software labelled become training cases too; else they go to imagesTs.
         number: the dataset's number.
+        on_case: progress.
 
     Returns:
         The dataset's folder, and for each case that was left out the sentence why.
+
+    Raises:
+        ProjectError: the dataset's folder is not empty.
+        ResourceError: the disk is full; the dataset's folder is removed again.
     """
     root = Path(folder)
     if not re.fullmatch(r"Dataset\d{3}_.+", root.name):
         root = root / f"Dataset{number:03d}_{case_id_of(project.settings.name or 'SAM2Iterative')}"
+    if root.is_dir() and any(root.iterdir()):
+        raise ProjectError("the folder is not empty; nothing is overwritten.", where=root.name, cure="Choose a new folder.")
     review, refused, training = Review(project), {}, 0
     cases = project.cases(usable=True)
     colour = bool(cases) and project.read_case_image(cases[0]).colour
-    for case in cases:
+    for done, case in enumerate(cases):
+        if on_case:
+            on_case(done, len(cases), case.id)
         try:
             training += _export_case(project, review, case, root, colour, pseudo_labels)
         except (DataError, ProjectError) as error:
             refused[case.id] = error.sentence
+        except ResourceError:
+            shutil.rmtree(root, ignore_errors=True)  # half a dataset would pass for a whole one, and stand in the way of the next
+            raise
     names = {"background": 0} | {label.name: n for n, label in enumerate(project.settings.labels, 1)}
     description = {
         "channel_names": {"0": "R", "1": "G", "2": "B"} if colour else {"0": "image"},

@@ -35,7 +35,7 @@ def import_any(
         images: the folder, or a dataset.json.
         labels: folder of label maps, for image files.
         label_names: names in order of value, background first or left out, for a project without labels.
-        role: for image files and DICOM: give every case this role.
+        role: give every case this role.
         options: see ``ImportOptions``.
         on_case: progress.
 
@@ -48,7 +48,7 @@ def import_any(
         folder = folder.parent
     if labels is None and (folder / "dataset.json").is_file():
         reader = import_decathlon if "training" in read_description(folder / "dataset.json") else import_nnunet
-        return reader(project, folder, options=options, on_case=on_case)
+        return reader(project, folder, role=role, options=options, on_case=on_case)
     if not folder.is_dir():
         raise DataError("there is no such folder.", where=folder.name, cure="Check the name.")
     if labels is not None or any(suffix_of(p) in IMAGE_SUFFIXES for p in folder.iterdir() if p.is_file()):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from .checks import Findings, NotOrthonormalError, nearest_orthonormal, require_orthonormal
 from .examination import examine
 from .nifti import read_voxels as read_nifti_voxels
+from .nrrd import read_key_values as read_nrrd_key_values
 
 __all__ = [
     "Findings",
@@ -12,6 +13,6 @@ __all__ = [
     "examine",
     "nearest_orthonormal",
     "read_nifti_voxels",
-    "require_origin",
+    "read_nrrd_key_values",
     "require_orthonormal",
 ]

@@ -12,7 +12,16 @@ import numpy as np
 
 from ..errors import DataError
 from ..files import suffix_of
-from .checks import Findings, gunzipped, refuse_colour, require_length, require_origin, require_orthonormal, require_three_dimensions
+from .checks import (
+    ORTHONORMAL_TOLERANCE_MM,
+    Findings,
+    gunzipped,
+    refuse_colour,
+    require_length,
+    require_origin,
+    require_orthonormal,
+    require_three_dimensions,
+)
 
 _DTYPES = {2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8", 256: "i1", 512: "u2", 768: "u4", 1024: "i8", 1280: "u8"}
 _COLOURS = {128: "RGB colour", 2304: "RGBA colour", 32: "complex numbers", 1792: "complex numbers", 2048: "complex numbers"}
@@ -30,6 +39,7 @@ class NiftiHeader:
         scale: slope and intercept; slope 0 means none.
         origins: RAS mm of the first voxel, as every transform that counts (qform, sform) gives it.
         affine: (3, 4) voxel i, j, k to RAS mm as sform gives it; None where only a quaternion (always a rotation) stands.
+        rotated: the same as the quaternion (qform) gives it; None where it does not count.
     """
 
     shape: tuple[int, ...]
@@ -39,6 +49,7 @@ class NiftiHeader:
     scale: tuple[float, float]
     origins: tuple[float, ...]
     affine: np.ndarray | None
+    rotated: np.ndarray | None
 
 
 def examine_nifti(path: Path) -> Findings:
@@ -60,9 +71,52 @@ def examine_nifti(path: Path) -> Findings:
     require_origin(header.origins, path.name)
     if header.affine is not None:
         require_orthonormal(header.affine[:, :3], (*header.shape, 1)[:3], path.name)
+        _require_one_spacing(header, path)
     length, nonfinite = _read_through(itertools.chain((head,), stream), header)
     require_length(length, header.offset + int(np.prod(header.shape)) * header.dtype.itemsize, path)
-    return Findings(nonfinite)
+    return Findings(nonfinite, _remarks(header))
+
+
+def _require_one_spacing(header: NiftiHeader, path: Path) -> None:
+    """Refuse a header whose sform steps otherwise than its pixdim says: ITK believes the one for directions, the other for distances."""
+    assert header.affine is not None
+    steps, written = np.linalg.norm(header.affine[:, :3], axis=0), np.abs(header.spacing)
+    off = np.abs(steps - written) * np.maximum(np.array(header.shape) - 1, 1)
+    if off.max() > ORTHONORMAL_TOLERANCE_MM:
+        by_sform, by_pixdim = (" x ".join(f"{v:.4g}" for v in values) for values in (steps, written))
+        raise DataError(
+            f"its header gives two voxel sizes: {by_sform} mm (sform) and {by_pixdim} mm (pixdim).",
+            where=path.name,
+            cure="Export it again with its true spacing.",
+        )
+
+
+def _remarks(header: NiftiHeader) -> tuple[str, ...]:
+    if header.rotated is None or header.affine is None:
+        return ()
+    last = np.array([*(n - 1 for n in header.shape), 1.0])
+    apart = np.abs((header.rotated - header.affine) @ np.stack([[0, 0, 0, 1], last], axis=1)).max()
+    if apart <= ORTHONORMAL_TOLERANCE_MM:
+        return ()
+    return (f"its header places it twice, up to {apart:.1f} mm apart (qform and sform): see that it overlays the patient's other images.",)
+
+
+def _rotated(quaternion: tuple[float, ...], offsets: tuple[float, ...], pixdim: tuple[float, ...]) -> np.ndarray | None:
+    """(3, 4) voxel i, j, k to RAS mm by the quaternion, as the NIfTI standard has it (method 2); None where its numbers are none."""
+    b, c, d = quaternion
+    rest = 1.0 - b * b - c * c - d * d
+    if not np.isfinite(rest) or rest < -1e-3:
+        return None
+    a = float(np.sqrt(max(0.0, rest)))
+    rotation = np.array(
+        [
+            [a * a + b * b - c * c - d * d, 2 * (b * c - a * d), 2 * (b * d + a * c)],
+            [2 * (b * c + a * d), a * a + c * c - b * b - d * d, 2 * (c * d - a * b)],
+            [2 * (b * d - a * c), 2 * (c * d + a * b), a * a + d * d - b * b - c * c],
+        ]
+    )
+    steps = np.abs(pixdim[1:4]) * (1.0, 1.0, -1.0 if pixdim[0] < 0 else 1.0)
+    return np.column_stack([rotation * steps, offsets])
 
 
 def read_header(head: bytes, path: Path) -> NiftiHeader:
@@ -80,13 +134,15 @@ def read_header(head: bytes, path: Path) -> NiftiHeader:
         pixdim, offset = struct.unpack(f"{order}8d", head[104:168]), struct.unpack(f"{order}q", head[168:176])[0]
         slope = struct.unpack(f"{order}2d", head[176:192])
         qform, sform = struct.unpack(f"{order}2i", head[344:352])
-        offsets, rows = struct.unpack(f"{order}3d", head[376:400]), struct.unpack(f"{order}12d", head[400:496])
+        quaternion, offsets = struct.unpack(f"{order}3d", head[352:376]), struct.unpack(f"{order}3d", head[376:400])
+        rows = struct.unpack(f"{order}12d", head[400:496])
     else:
         dim, code = struct.unpack(f"{order}8h", head[40:56]), struct.unpack(f"{order}h", head[70:72])[0]
         pixdim, offset = struct.unpack(f"{order}8f", head[76:108]), int(struct.unpack(f"{order}f", head[108:112])[0])
         slope = struct.unpack(f"{order}2f", head[112:120])
         qform, sform = struct.unpack(f"{order}2h", head[252:256])
-        offsets, rows = struct.unpack(f"{order}3f", head[268:280]), struct.unpack(f"{order}12f", head[280:328])
+        quaternion, offsets = struct.unpack(f"{order}3f", head[256:268]), struct.unpack(f"{order}3f", head[268:280])
+        rows = struct.unpack(f"{order}12f", head[280:328])
     if code in _COLOURS:
         refuse_colour(path, _COLOURS[code])
     if code not in _DTYPES or not 1 <= dim[0] <= 7 or any(d < 1 for d in dim[1 : dim[0] + 1]):
@@ -97,7 +153,8 @@ def read_header(head: bytes, path: Path) -> NiftiHeader:
     affine = np.array(rows, dtype=float).reshape(3, 4) if sform > 0 and len(shape) == 3 else None
     spacing = tuple(pixdim[1 : min(len(shape), 3) + 1])
     origins = (offsets if qform > 0 else ()) + (rows[3::4] if sform > 0 else ())
-    return NiftiHeader(shape, spacing, np.dtype(order + _DTYPES[code]), offset, slope, origins, affine)
+    rotated = _rotated(quaternion, offsets, pixdim) if qform > 0 and len(shape) == 3 else None
+    return NiftiHeader(shape, spacing, np.dtype(order + _DTYPES[code]), offset, slope, origins, affine, rotated)
 
 
 def read_voxels(path: Path) -> tuple[NiftiHeader, np.ndarray]:

@@ -19,6 +19,7 @@ _BYTES = {
     "float": 4,
     "double": 8,
 }
+_ANATOMICAL = re.compile("(left|right)-(posterior|anterior)-superior|lps|las|ras")
 _NOT_SPACE = {
     "list",
     "vector",
@@ -56,7 +57,7 @@ def examine_nrrd(path: Path) -> Findings:
         require_length(sum(len(b) for b in gunzipped(data, start)), expected, path)
     elif encoding == "raw":
         require_length(data.stat().st_size - start, expected, path)
-    return Findings()
+    return Findings(remarks=_remarks(fields))
 
 
 def read_fields(path: Path) -> tuple[dict[str, str], int]:
@@ -65,18 +66,34 @@ def read_fields(path: Path) -> tuple[dict[str, str], int]:
     Raises:
         DataError: not NRRD, or no end of the header within 1 MB.
     """
+    lines, start = _header_lines(path)
+    fields: dict[str, str] = {}
+    for line in lines:
+        name, colon, value = line.partition(":")
+        if colon and not value.startswith("="):
+            fields[name.strip().lower().replace("datafile", "data file")] = value.strip()
+    return fields, start
+
+
+def read_key_values(path: Path) -> dict[str, str]:
+    """The header's own entries (``key:=value``), which Slicer keeps its segments in.
+
+    Raises:
+        DataError: see ``read_fields``.
+    """
+    pairs = (line.partition(":=") for line in _header_lines(path)[0])
+    return {key: value for key, sign, value in pairs if sign}
+
+
+def _header_lines(path: Path) -> tuple[list[str], int]:
+    """The header without its magic line and comments, and the byte at which attached data begin."""
     with open(path, "rb") as stream:
         head = stream.read(1 << 20)
     end = re.search(rb"\r?\n\r?\n", head)
     if not head.startswith(b"NRRD") or (end is None and suffix_of(path) != ".nhdr"):
         raise DataError("it does not begin like an NRRD file.", where=path.name, cure="Check that it is an NRRD image.")
-    text = head[: end.start()] if end else head
-    fields: dict[str, str] = {}
-    for line in text.decode("utf-8", "replace").splitlines()[1:]:
-        name, colon, value = line.partition(":")
-        if colon and not line.startswith("#") and not value.startswith("="):
-            fields[name.strip().lower().replace("datafile", "data file")] = value.strip()
-    return fields, end.end() if end else len(head)
+    text = (head[: end.start()] if end else head).decode("utf-8", "replace")
+    return [line for line in text.splitlines()[1:] if not line.startswith("#")], end.end() if end else len(head)
 
 
 def detached_data(header: Path, name: str) -> Path:
@@ -95,6 +112,15 @@ def detached_data(header: Path, name: str) -> Path:
     if not data.is_file():
         raise DataError(f"its data file {name!r} is not there.", where=header.name, cure="Copy both files into one folder.")
     return data
+
+
+def _remarks(fields: dict[str, str]) -> tuple[str, ...]:
+    """Without one of the three anatomical spaces nothing says where the patient's left is; readers differ in what they assume."""
+    space = fields.get("space", "").lower()
+    if "space directions" not in fields or _ANATOMICAL.fullmatch(space):
+        return ()
+    named = f"the space '{space}'" if space else "no space"
+    return (f"its header names {named}: its axes were taken to run to the left, back and head (LPS); Slicer may turn it by 180 degrees.",)
 
 
 def _require_plain_axes(fields: dict[str, str], sizes: list[float], path: Path) -> None:

@@ -45,6 +45,12 @@ def test_nnunet_in(empty: Project, tmp_path: Path) -> None:
     assert empty.label_names == ("front", "back")
 
 
+def test_a_dataset_may_be_for_validation(empty: Project, tmp_path: Path) -> None:
+    report = import_any(empty, _nnunet(tmp_path / "Dataset001_X"), role="validation")
+    assert [(c.id, c.role) for c in report.added] == [("x_001", "validation")]
+    assert set(dict(report.set_aside)) == {"x_002", "x_009"}
+
+
 def test_several_channels_need_a_choice(empty: Project, tmp_path: Path) -> None:
     root = _nnunet(tmp_path / "d", channel_names={"0": "T1", "1": "T2"})
     with pytest.raises(DataError, match="2 channels"):

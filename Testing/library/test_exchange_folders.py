@@ -12,10 +12,11 @@ import SimpleITK as sitk
 from small_cases import OBLIQUE, small_image, small_labels
 
 from SAM2IterativeLib.errors import DataError, SettingsError
-from SAM2IterativeLib.exchange import Candidate, ImportOptions, import_any, import_candidates
+from SAM2IterativeLib.exchange import Candidate, ImportOptions, import_any, import_candidates, write_slicer_segmentation
 from SAM2IterativeLib.exchange.folders import image_files, import_folder
 from SAM2IterativeLib.files import sha256_of
-from SAM2IterativeLib.project import Project
+from SAM2IterativeLib.project import Project, label_of
+from SAM2IterativeLib.settings import Label
 from SAM2IterativeLib.volumes import Geometry, LabelMap, Volume, write_label_map, write_volume
 
 
@@ -220,6 +221,55 @@ def test_sheared_images_are_set_aside_or_resampled_with_their_labels(project: Pr
     assert "resampled copy" in dict(report.remarks)[case.id]
 
 
+def test_a_sheared_label_map_must_hold_labels_too(project: Project, tmp_path: Path) -> None:
+    affine = np.array([[1.0, 0.2, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
+    for folder, array in (("i", np.full((12, 14, 8), 5.0, np.float32)), ("l", np.full((12, 14, 8), 0.8, np.float32))):
+        (tmp_path / folder).mkdir()
+        nibabel.save(nibabel.Nifti1Image(array, affine), tmp_path / folder / "x.nii.gz")
+    report = import_any(project, tmp_path / "i", tmp_path / "l", options=ImportOptions(resample_sheared=True))
+    assert not report.added and "x.nii.gz" in report.set_aside[0][1]
+
+
+def _segmentation(path: Path, image: Volume, *segments: Label) -> None:
+    """A Slicer segmentation on an image's grid: segment n fills rows 2n and 2n + 1."""
+    array = np.zeros(image.array.shape, np.uint8)
+    for n, segment in enumerate(segments):
+        array[1:3, 2 * n : 2 * n + 2, 2:7] = segment.value
+    write_slicer_segmentation(path, LabelMap(array, image.geometry), segments)
+
+
+def test_segments_become_the_labels_of_their_names(empty: Project, tmp_path: Path) -> None:
+    """Slicer numbers the segments of every file from 1."""
+    for n in (1, 2, 3):
+        write_volume(tmp_path / f"{n}.nii.gz", small_image(n))
+    liver, spleen = Label(1, "Liver", (200, 100, 50), "some~terms"), Label(1, "spleen", (10, 20, 30))
+    _segmentation(tmp_path / "1.seg.nrrd", small_image(1), liver, replace(spleen, value=2))
+    _segmentation(tmp_path / "2.seg.nrrd", small_image(2), spleen)
+    _segmentation(tmp_path / "3.seg.nrrd", small_image(3), replace(spleen, name="kidney"), replace(liver, value=2))
+    import_any(empty, tmp_path)
+    assert empty.settings.labels == (liver, replace(spleen, value=2), replace(spleen, value=3, name="kidney"))
+    assert [empty.read_case_label(empty.case(name)).values for name in "123"] == [(1, 2), (2,), (1, 3)]
+    write_volume(tmp_path / "4.nii.gz", small_image(4))
+    write_volume(tmp_path / "5.nii.gz", small_image(5))
+    write_volume(tmp_path / "6.nii.gz", small_image(6))
+    _segmentation(tmp_path / "4.seg.nrrd", small_image(4), Label(1, "lung"))
+    _segmentation(tmp_path / "5.seg.nrrd", small_image(5), Label(2, "Segment_2"))
+    _segmentation(tmp_path / "6.seg.nrrd", small_image(6), Label(1, "liver"), Label(2, "LIVER"))
+    report = import_any(empty, tmp_path)
+    reasons = dict(report.set_aside)
+    assert "its segment 'lung' bears the name of no label of the project (Liver, spleen, kidney)" in reasons["4"]
+    assert "'liver' and 'LIVER' are one label" in reasons["6"]
+    assert empty.read_case_label(empty.case("5")).values == (2,), "nobody named it: its number counts"
+
+
+def test_nameless_labels_take_segments_by_number(project: Project, tmp_path: Path) -> None:
+    project.change_settings(replace(project.settings, labels=(label_of(1), label_of(2))))
+    write_volume(tmp_path / "x.nii.gz", small_image(1))
+    _segmentation(tmp_path / "x.seg.nrrd", small_image(1), Label(2, "spleen"))
+    (case,) = import_any(project, tmp_path).added
+    assert project.read_case_label(case).values == (2,)
+
+
 def test_label_maps_beside_their_images(empty: Project, tmp_path: Path) -> None:
     write_volume(tmp_path / "a.nii.gz", small_image(1))
     write_volume(tmp_path / "b.nii.gz", small_image(2))
@@ -281,3 +331,11 @@ def test_a_validation_folder(project: Project, folder: Path) -> None:
     report = import_any(project, folder / "images", folder / "labels", role="validation")
     assert [c.id for c in report.added] == ["001", "002"]
     assert "a validation case needs a label map" in dict(report.set_aside)["003"]
+
+
+def test_known_cases_become_validation_cases(project: Project, folder: Path) -> None:
+    import_any(project, folder / "images")
+    report = import_any(project, folder / "images", folder / "labels", role="validation")
+    assert [(c.id, project.case(c.id).role) for c in report.completed] == [("001", "validation"), ("002", "validation")]
+    assert "is validation from now on" in dict(report.remarks)["001"]
+    assert "without a label map cannot be 'validation'" in dict(report.set_aside)["003"]

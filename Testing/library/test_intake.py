@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import struct
 from pathlib import Path
+from typing import Any
 
 import nibabel
 import numpy as np
@@ -219,6 +220,47 @@ def test_cut_pictures_are_refused(tmp_path: Path, suffix: str) -> None:
     path.write_bytes(path.read_bytes()[:-60])
     with pytest.raises(DataError, match="cut short"):
         examine(path)
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+@pytest.mark.parametrize("keep", [0.95, 0.6, 0.3])
+def test_a_stack_that_lost_slices_is_refused(tmp_path: Path, compressed: bool, keep: float) -> None:
+    path = tmp_path / "stack.tif"
+    stack = np.random.default_rng(0).integers(0, 60000, (5, 40, 50)).astype(np.uint16)
+    sitk.WriteImage(sitk.GetImageFromArray(stack), str(path), compressed)
+    examine(path)
+    assert np.array_equal(read_volume(path).array, stack)
+    path.write_bytes(path.read_bytes()[: int(keep * path.stat().st_size)])
+    with pytest.raises(DataError, match="cut short"):
+        examine(path)
+
+
+@pytest.mark.parametrize("kind", [nibabel.Nifti1Image, nibabel.Nifti2Image])
+def test_a_header_that_contradicts_itself_is_noticed(tmp_path: Path, kind: Any) -> None:
+    array = np.zeros((4, 5, 6), np.float32)
+    affine = np.array([[0, -2, 0, 10], [2, 0, 0, -5], [0, 0, 3, 7], [0, 0, 0, 1]], float)
+    whole = kind(array, affine)
+    whole.header.set_sform(affine, 1)
+    whole.header.set_qform(affine, 1)
+    nibabel.save(whole, tmp_path / "whole.nii")
+    assert examine(tmp_path / "whole.nii").remarks == ()
+    mirrored = kind(array, affine)
+    mirrored.header.set_sform(affine, 1)
+    mirrored.header.set_qform(np.diag([-1.0, 1, 1, 1]) @ affine, 1)
+    nibabel.save(mirrored, tmp_path / "mirrored.nii")
+    assert "places it twice, up to 20.0 mm apart" in examine(tmp_path / "mirrored.nii").remarks[0]
+    sizes = kind(array, affine)
+    sizes.header.set_sform(affine, 1)
+    sizes.header["pixdim"][1:4] = 1
+    nibabel.save(sizes, tmp_path / "sizes.nii")
+    with pytest.raises(DataError, match=r"two voxel sizes: 2 x 2 x 3 mm \(sform\) and 1 x 1 x 1 mm \(pixdim\)"):
+        examine(tmp_path / "sizes.nii")
+
+
+def test_an_nrrd_without_an_anatomical_space_is_remarked(tmp_path: Path) -> None:
+    assert examine(_written(tmp_path, ".nrrd")).remarks == ()
+    path = _edited(tmp_path, ".nrrd", b"space: left-posterior-superior", b"space: 3D-right-handed")
+    assert "Slicer may turn it" in examine(path).remarks[0]
 
 
 def test_nifti_two_is_read_like_nifti_one(tmp_path: Path) -> None:
