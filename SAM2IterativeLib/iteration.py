@@ -232,7 +232,8 @@ class Iteration:
             self._stage(method, round, stage, taking_part)
         numbers = self._round_numbers(method, round, taking_part)
         numbers["seconds"] = sum(unit.seconds for unit in self.project.journal.units(round))
-        numbers["verdict"] = self._judged(round, numbers).reason
+        verdict = self._judged(round, numbers)
+        numbers |= {"verdict": verdict.reason, "converged": verdict.converged}
         self.project.journal.finish_round(round, numbers)
         self.report(RoundFinished(round, numbers))
         self._pace.round_finished()
@@ -317,6 +318,7 @@ class Iteration:
         table["cases"] = len(cases)
         table["decided_cases"] = len({d.case for d in method.run.review.decisions()})
         table["validation"] = self._validation(method, round, taking_part)
+        table["validation_cases"] = sum(case.id in taking_part for case in self._usable("validation"))
         table["provenance"] = provenance(method.run)
         return table
 

@@ -64,7 +64,8 @@ def estimate_needs(project: Project, plan: Plan, device: Device, foundation: Fou
     total, free = _device_memory(device)
     if memory is not None and free is not None and memory > free + (peak_of_process() or 0):
         remarks.append("The device has too little free memory for this run: close other programs, or choose a smaller batch or patch.")
-    disk, disk_free = SPACE_PER_VOXEL * sum(voxels) * rounds, shutil.disk_usage(project.folder).free
+    written = rounds if project.journal.rounds() else rounds + 1  # round 0 comes on top
+    disk, disk_free = SPACE_PER_VOXEL * sum(voxels) * written, shutil.disk_usage(project.folder).free
     if disk > disk_free:
         remarks.append("The disk of the project has too little free space for this run.")
     seconds = None if trial is None else _seconds(project, plan, sizes, rounds, trial)

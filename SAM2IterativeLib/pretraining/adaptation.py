@@ -169,7 +169,9 @@ def adapt(
     groups = _parameters(model, plan)
     optimiser = torch.optim.AdamW(groups, weight_decay=0.01)
     rates = [group["lr"] for group in groups]
-    schedule = OneCycleLR(optimiser, rates, total_steps=plan.steps + 1, pct_start=0.2, cycle_momentum=False, div_factor=10)
+    total = plan.steps + 1
+    rise = max(0.2, 2 / total)  # a rise of a single step has no length, by which that class would divide
+    schedule = OneCycleLR(optimiser, rates, total_steps=total, pct_start=rise, cycle_momentum=False, div_factor=10)
     average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(plan.average))
     before = best = held_out_dice(foundation, held_out, device)
     best_state, stale = copy.deepcopy(model.state_dict()), 0

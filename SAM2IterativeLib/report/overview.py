@@ -59,9 +59,12 @@ def reference_scores(evaluation: Mapping[str, Any]) -> Scores:
 
 def validation_scores(project: Project) -> Scores | None:
     """The scores of the validation cases as the rounds recorded them; None where there are none."""
-    rounds = {r: numbers["validation"] for r, numbers in project.journal.rounds().items() if numbers.get("validation")}
-    cases = len(project.cases("validation", usable=True))
-    source = f"{counted(cases, 'validation case')} of the project, never trained on"
+    scored = {r: numbers for r, numbers in project.journal.rounds().items() if numbers.get("validation")}
+    rounds = {r: numbers["validation"] for r, numbers in scored.items()}
+    today = len(project.cases("validation", usable=True))
+    cases = sorted({numbers.get("validation_cases", today) for numbers in scored.values()})
+    span = f"{cases[0]} to " if len(cases) > 1 else ""  # some joined between rounds
+    source = f"{span}{counted(cases[-1] if cases else 0, 'validation case')} of the project, never trained on"
     return Scores(rounds, "On validation cases", source, {}) if rounds else None
 
 
@@ -94,14 +97,16 @@ def _left_out(project: Project) -> list[tuple[int, str]]:
 def _waiting_card(project: Project) -> Card:
     review = Review(project)
     every, waiting = review.queue(decided=True), [e for e in review.queue() if e.round is not None]
+    proposed = sum(entry.round is not None for entry in every)
     if not every:
         return Card("What waits for review?", "–", "no case is to be labelled")
-    if all(entry.round is None for entry in every):
+    if not proposed:
         return Card("What waits for review?", "nothing yet", "no round has proposed labels")
+    without = f"; {counted(len(every) - proposed, 'case')} without a proposal yet" if proposed < len(every) else ""
     if not waiting:
-        return Card("What waits for review?", "nothing", f"all {len(every)} proposals are decided", "good")
+        return Card("What waits for review?", "nothing", f"all {proposed} proposals are decided{without}", "good")
     first = ", ".join(entry.case.id for entry in waiting[:3])
-    return Card("What waits for review?", f"{len(waiting)} of {len(every)}", f"most uncertain first: {first}", "open")
+    return Card("What waits for review?", f"{len(waiting)} of {proposed}", f"most uncertain first: {first}{without}", "open")
 
 
 def _settled_card(project: Project) -> Card:
@@ -112,7 +117,10 @@ def _settled_card(project: Project) -> Card:
     (last, value), before = known[-1], known[-2][1] if len(known) > 1 else None
     trend = "" if before is None else f" (one round earlier {number(before)})"
     detail = f"Dice {number(value)} between the labels of rounds {last - 1} and {last}{trend}; above {limit:g} they stand still"
-    return Card(question, "yes", detail, "good") if value > limit else Card(question, "not yet", detail, "open")
+    settled = project.journal.rounds()[last].get("converged", value > limit)
+    if settled and value <= limit:
+        detail += ", or where that grows no more, as here"
+    return Card(question, "yes", detail, "good") if settled else Card(question, "not yet", detail, "open")
 
 
 def _quality_card(project: Project, scores: Scores | None) -> Card:

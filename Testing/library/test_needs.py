@@ -52,7 +52,7 @@ def test_more_rounds_take_more(project: Project, plan: Plan, foundation: Foundat
     monkeypatch.setattr(needs, "_tried", lambda *given: needs._Trial(step=1.0, encoding=0.1, tracking=0.1, memory=10**8))
     one, three = (estimate_needs(project, plan, CPU, foundation, rounds) for rounds in (1, 3))
     assert one.seconds and three.seconds and one.seconds > plan.first_steps + plan.round_steps
-    assert three.seconds > one.seconds + 2 * plan.round_steps and three.disk == 3 * one.disk
+    assert three.seconds > one.seconds + 2 * plan.round_steps and three.disk == 2 * one.disk, "round 0 comes on top"
 
 
 def test_rounds_that_were_done_are_the_better_witness(project: Project, plan: Plan, foundation: Foundation) -> None:

@@ -121,6 +121,20 @@ def test_review_and_settling_change_the_answers(done: Project) -> None:
     assert "Did the labels settle? yes" in text
 
 
+def test_the_answers_say_no_more_than_the_rounds_did(done: Project) -> None:
+    for case in done.cases("unlabelled"):
+        Review(done).accept(case, reviewer="Ada")
+    done.add_case("late", small_image(7), None)
+    done.add_case("checked", small_image(8), small_labels(), role="validation")
+    done.journal.finish_round(0, {"stability": 0.9, "validation": {"pseudo_label": {"dice": 0.5, "missed": 0}}, "validation_cases": 1})
+    done.journal.finish_round(1, {"stability": 0.9001, "converged": True})
+    done.add_case("more", small_image(9), small_labels(), role="validation")
+    text = read(write_report(done)).text
+    assert "all 2 proposals are decided; 1 case without a proposal yet" in text
+    assert "Did the labels settle? yes Dice 0.900" in text and "or where that grows no more" in text
+    assert "against 1 validation case of the project" in text
+
+
 def test_scores_stand_where_references_are(done: Project, tmp_path: Path) -> None:
     for name in ("b", "c"):
         write_label_map(tmp_path / "references" / f"{name}.nii.gz", small_labels())
