@@ -7,20 +7,16 @@ redone or kept, never half. A case that cannot be used is set aside and named; t
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
 import json
-import platform
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any, TypeVar
 
-import numpy as np
 import torch
 
-from . import __version__
 from .dedicated.cases import require_channels
 from .dedicated.fingerprint import fingerprint_of
 from .dedicated.plan import Plan, read_plan, write_plan
@@ -43,12 +39,10 @@ from .messages import (
 )
 from .methods import load_method
 from .methods.method import Method, RunContext
-from .metrics import score_case, summarise
 from .pretraining.adaptation import adapt_before_rounds, adapts_before_rounds
 from .project import Case, Project
 from .review import Review
-from .settings import to_table
-from .volumes import read_label_map
+from .round_numbers import round_numbers
 
 Result = TypeVar("Result")
 
@@ -230,7 +224,8 @@ class Iteration:
         taking_part = frozenset(case.id for case in self._cases_to_label())
         for stage in method.stages:
             self._stage(method, round, stage, taking_part)
-        numbers = self._round_numbers(method, round, taking_part)
+        cases = [case for case in self._cases_to_label() if case.id in taking_part]
+        numbers = round_numbers(method.run, round, cases, method.scored)
         numbers["seconds"] = sum(unit.seconds for unit in self.project.journal.units(round))
         verdict = self._judged(round, numbers)
         numbers |= {"verdict": verdict.reason, "converged": verdict.converged}
@@ -307,40 +302,6 @@ class Iteration:
         self.project.set_aside(case, reason)
         self.report(CaseSetAside(case.id, reason))
 
-    # Numbers
-
-    def _round_numbers(self, method: Method, round: int, taking_part: Collection[str]) -> dict[str, Any]:
-        names = ("uncertainty", "agreement", "stability", "key_frames", "abstained_classes", "foundation_share")
-        cases = tuple(case for case in self._usable("unlabelled") if case.id in taking_part)
-        open_cases = tuple(case for case in cases if method.run.review.is_open(case))
-        # What people decided stands still, or jumps once, whatever the rounds do: it says nothing about converging.
-        table: dict[str, Any] = {name: self._mean(round, open_cases if name == "stability" else cases, name) for name in names}
-        table["cases"] = len(cases)
-        table["decided_cases"] = len({d.case for d in method.run.review.decisions()})
-        table["validation"] = self._validation(method, round, taking_part)
-        table["validation_cases"] = sum(case.id in taking_part for case in self._usable("validation"))
-        table["provenance"] = provenance(method.run)
-        return table
-
-    def _mean(self, round: int, cases: tuple[Case, ...], name: str) -> float | None:
-        values = [self.project.journal.numbers(round, case.id).get(name) for case in cases]
-        known = [value for value in values if value is not None]
-        return float(np.mean(known)) if known else None
-
-    def _validation(self, method: Method, round: int, taking_part: Collection[str]) -> dict[str, Any]:
-        """Scores of the validation cases, whose label maps nothing but this looks at."""
-        cases = [case for case in self._usable("validation") if case.id in taking_part]
-        table: dict[str, Any] = {}
-        for name, file in method.scored.items() if cases else ():
-            scores = {}
-            for case in cases:
-                reference = self.project.read_case_label(case)
-                found = read_label_map(self.project.artefact(round, case, file), trusted=True)
-                scores[case.id] = score_case(found.array, reference.array, reference.geometry.spacing, self.project.values)
-            summary = summarise(scores)
-            table[name] = {key: summary[key] for key in ("dice", "hd95_mm", "missed")}
-        return table
-
     def _clear(self, method: Method, round: int) -> None:
         """Delete what no later round reads, so that the folder does not grow without bound."""
         if round < 0:
@@ -374,22 +335,6 @@ class _Pace:
             return None
         since = time.monotonic() - self._began - sum(self._round_seconds)
         return max(0.0, self._rounds_left * self._round_seconds[-1] - since)
-
-
-def provenance(run: RunContext) -> dict[str, Any]:
-    """What made a result: versions, settings, plan, seed, device; no paths, no names."""
-    settings = json.dumps(to_table(run.settings), sort_keys=True)
-    packages = ("torch", "sam2", "monai", "numpy", "SimpleITK")
-    return {
-        "sam2_iterative": __version__,
-        "python": platform.python_version(),
-        "packages": {name: importlib.metadata.version(name) for name in packages},
-        "settings_sha256": hashlib.sha256(settings.encode()).hexdigest(),
-        "plan_sha256": run.plan.digest,
-        "weights": PurePath(run.settings.foundation.weights).name,
-        "seed": run.settings.seed,
-        "device": run.device.sentence,
-    }
 
 
 def run_safely(action: Callable[[], Result], report: Reporter) -> Result | None:

@@ -1,0 +1,80 @@
+"""What a finished round is remembered by: means over its cases, scores of validation cases, what made it."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import platform
+from collections.abc import Mapping, Sequence
+from pathlib import PurePath
+from typing import Any
+
+import numpy as np
+
+from . import __version__
+from .methods.method import RunContext
+from .metrics import score_case, summarise
+from .project import Case, Project
+from .settings import to_table
+from .volumes import read_label_map
+
+_MEANS = ("uncertainty", "agreement", "stability", "key_frames", "abstained_classes", "foundation_share")
+
+
+def round_numbers(run: RunContext, round: int, cases: Sequence[Case], scored: Mapping[str, str]) -> dict[str, Any]:
+    """The numbers of a round as plain JSON values.
+
+    Args:
+        cases: that took part: unlabelled ones, which the means are over, and validation cases.
+        scored: label maps that the round left per case: name in tables -> file name.
+    """
+    unlabelled = [case for case in cases if case.role == "unlabelled"]
+    validation = [case for case in cases if case.role == "validation"]
+    # What people decided stands still, or jumps once, whatever the rounds do: it says nothing about converging.
+    still_open = [case for case in unlabelled if run.review.is_open(case)]
+    means = {name: _mean(run.project, round, still_open if name == "stability" else unlabelled, name) for name in _MEANS}
+    return {
+        **means,
+        "cases": len(unlabelled),
+        "decided_cases": len({decision.case for decision in run.review.decisions()}),
+        "validation": _validation(run.project, round, validation, scored),
+        "validation_cases": len(validation),
+        "provenance": provenance(run),
+    }
+
+
+def _mean(project: Project, round: int, cases: Sequence[Case], name: str) -> float | None:
+    values = [project.journal.numbers(round, case.id).get(name) for case in cases]
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known else None
+
+
+def _validation(project: Project, round: int, cases: Sequence[Case], scored: Mapping[str, str]) -> dict[str, Any]:
+    """Scores of the validation cases, whose label maps nothing but this looks at."""
+    table: dict[str, Any] = {}
+    for name, file in scored.items() if cases else ():
+        scores = {}
+        for case in cases:
+            reference = project.read_case_label(case)
+            found = read_label_map(project.artefact(round, case, file), trusted=True)
+            scores[case.id] = score_case(found.array, reference.array, reference.geometry.spacing, project.values)
+        summary = summarise(scores)
+        table[name] = {key: summary[key] for key in ("dice", "hd95_mm", "missed")}
+    return table
+
+
+def provenance(run: RunContext) -> dict[str, Any]:
+    """What made a result: versions, settings, plan, seed, device; no paths, no names."""
+    settings = json.dumps(to_table(run.settings), sort_keys=True)
+    packages = ("torch", "sam2", "monai", "numpy", "SimpleITK")
+    return {
+        "sam2_iterative": __version__,
+        "python": platform.python_version(),
+        "packages": {name: importlib.metadata.version(name) for name in packages},
+        "settings_sha256": hashlib.sha256(settings.encode()).hexdigest(),
+        "plan_sha256": run.plan.digest,
+        "weights": PurePath(run.settings.foundation.weights).name,
+        "seed": run.settings.seed,
+        "device": run.device.sentence,
+    }
