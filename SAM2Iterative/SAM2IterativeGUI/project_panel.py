@@ -60,7 +60,7 @@ class ProjectPanel:
             ui.createButton: self.create,
             ui.openButton: self.open,
             ui.sampleButton: self.make_sample,
-            ui.closeButton: lambda: guarded(self.session.close),
+            ui.closeButton: self.close,
             ui.nextButton: lambda: self.session.go_to(self._next_tab),
             ui.reviewButton: self._review,
             ui.takeOutButton: lambda: self._set_roles(lambda case: "excluded"),
@@ -105,13 +105,18 @@ class ProjectPanel:
         if folder:
             self._take(lambda: self.session.open(folder), Path(folder))
 
+    def close(self) -> None:
+        """Close the project."""
+        if self.session.may_close():
+            guarded(self.session.close)
+
     def make_sample(self) -> None:
         """Make the generated project beside the person's other projects."""
         folder = free_folder(Path(last_folder()), _("SAM2Iterative sample"))
         self._take(lambda: make_sample_project(self.session, folder), folder)
 
     def _take(self, action: Callable[[], object], folder: Path) -> None:
-        if guarded(action, _("The project could not be opened.")):
+        if self.session.may_close() and guarded(action, _("The project could not be opened.")):
             remember_folder(folder.parent)
             self.ui.importLabel.hide()
 

@@ -88,7 +88,7 @@ class Correction(VTKObservationMixin):
 
     def leave_case(self) -> None:
         """The case is about to go from the scene: keep what is unfinished, and let go of its nodes."""
-        self.drafts.keep()
+        self.drafts.keep_at_last()
         self.editing.end()
         self.removeObservers()
         self._look.stop()

@@ -46,6 +46,7 @@ class ReviewPanel(VTKObservationMixin):
         self.decisions = Decisions(self.ui, session, self.view)
         self.correction = Correction(self.ui, session, self.view, self.decisions.name_accepting)
         self._connect()
+        session.may_close = self.correction.drafts.may_leave
         session.observe(self.refresh)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartCloseEvent, self._scene_closes)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndCloseEvent, self._scene_closed)
@@ -94,13 +95,18 @@ class ReviewPanel(VTKObservationMixin):
     # Cases
 
     def open_case(self, case: str) -> bool:
-        """Show a case in place of the one before, whose unfinished correction is kept; whether it could be shown."""
+        """Show a case in place of the one before, whose unfinished correction is kept; whether it is shown.
+
+        It is not where it cannot be read, or where the correction cannot be kept and the person stays with it.
+        """
+        if not self.correction.drafts.may_leave():
+            self.queue.refresh()  # the row of the case that stays is marked again
+            return False
         return guarded(lambda: self._open(case), _("The case could not be opened."))
 
-    def reopen(self) -> None:
-        """Read the open case anew, for instance because another round made a new proposal."""
-        if self.view.material is not None:
-            self.open_case(self.view.material.case.id)
+    def reopen(self) -> bool:
+        """Read the open case anew, for instance because another round made a new proposal; whether it was, see ``open_case``."""
+        return self.view.material is not None and self.open_case(self.view.material.case.id)
 
     def close_case(self) -> None:
         """Take the case out of the views; its unfinished correction is kept."""
@@ -283,10 +289,10 @@ class ReviewPanel(VTKObservationMixin):
 
     def _reviewer_typed(self) -> None:
         before = self.session.reviewer
-        self.correction.drafts.keep()  # what is unfinished is theirs who drew it
         self.session.reviewer = self.ui.reviewerLine.text
-        if self.session.reviewer != before and self.view.material is not None:
-            self.reopen()  # each reviewer sees their own decisions and drafts
+        # Each reviewer sees their own decisions and drafts.
+        if self.session.reviewer != before and self.view.material is not None and not self.reopen():
+            self.session.reviewer = before
 
     # Showing
 

@@ -254,6 +254,18 @@ def test_a_folder_without_a_project_and_a_newer_one_give_a_sentence(module: Any,
     assert module.widget.session.project is None
 
 
+def test_a_project_with_something_unsaved_stays_when_the_person_says_so(module: Any, tmp_path: Path) -> None:
+    project = make_sample(module, tmp_path / "project")
+    module.widget.session.may_close = lambda: False
+    harness.click(module.widget.ui.closeButton)
+    harness.dialogs.answer(str(tmp_path / "new"))
+    harness.click(module.widget.ui.createButton)
+    assert module.widget.session.project is project and not (tmp_path / "new").exists()
+    module.widget.session.may_close = lambda: True
+    harness.click(module.widget.ui.closeButton)
+    assert module.widget.session.project is None
+
+
 def test_the_project_survives_a_closed_scene(module: Any, tmp_path: Path) -> None:
     import slicer
 

@@ -247,13 +247,20 @@ class CaseScene:
         node = self.node("proposal")
         self._history = SegmentationHistory(node) if node is not None else None
 
-    def proposal(self) -> LabelMap:
+    def proposal(self, *, skip_foreign: bool = False) -> LabelMap:
         """The proposal as it stands, corrections included, on the image's grid; locked segments are as they were locked.
+
+        Args:
+            skip_foreign: leave out segments that are none of the project's labels, instead of refusing them.
 
         Raises:
             DataError: a person added a segment that is none of the project's labels.
         """
-        return self._with_locked(segmentations.read_labels(self._proposal_node(), self.geometry))
+        return self._with_locked(segmentations.read_labels(self._proposal_node(), self.geometry, skip_foreign=skip_foreign))
+
+    def foreign_segments(self) -> tuple[str, ...]:
+        """The names of the proposal's segments that are none of the project's labels."""
+        return segmentations.foreign_names(self._proposal_node())
 
     def write_result(self, label_map: LabelMap) -> None:
         """Put an AI result into the proposal; locked segments stay as they are, and one undo takes it back."""

@@ -66,15 +66,22 @@ def write_labels(node: Any, label_map: LabelMap, labels: Sequence[Label]) -> Non
     node.EndModify(was_modifying)
 
 
-def read_labels(node: Any, geometry: Geometry) -> LabelMap:
+def read_labels(node: Any, geometry: Geometry, *, skip_foreign: bool = False) -> LabelMap:
     """The label map that a segmentation shows, on a grid.
 
     Where segments overlap, which the Segment Editor only allows on request, the lower one in the list wins.
+
+    Args:
+        node: the segmentation.
+        geometry: of the label map.
+        skip_foreign: leave out segments that a person added, instead of refusing them.
 
     Raises:
         DataError: a person added a segment that is none of the project's labels.
     """
     segments = {key: segment for key, segment in _segments(node).items() if segment.GetRepresentation(_MASK) is not None}
+    if skip_foreign:
+        segments = {key: segment for key, segment in segments.items() if value_of(segment) is not None}
     values = [_known_value(segment) for segment in segments.values()]
     kind = np.uint8 if max(values, default=0) < 256 else np.uint16
     if not segments:
@@ -93,6 +100,11 @@ def read_labels(node: Any, geometry: Geometry) -> LabelMap:
 def segment_id_of(node: Any, value: int) -> str | None:
     """The id of the segment that stands for a label value; None where a person removed it."""
     return next((segment_id for segment_id, segment in _segments(node).items() if value_of(segment) == value), None)
+
+
+def foreign_names(node: Any) -> tuple[str, ...]:
+    """The names of the segments that a person added and that stand for no label."""
+    return tuple(segment.GetName() for segment in _segments(node).values() if value_of(segment) is None)
 
 
 def value_of(segment: Any) -> int | None:
