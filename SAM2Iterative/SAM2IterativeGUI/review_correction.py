@@ -32,9 +32,14 @@ _LOOK_MILLISECONDS = 300
 
 @dataclass(frozen=True)
 class _Sent:
-    """A correction that SAM2 works on."""
+    """A correction that SAM2 works on.
 
-    case: str
+    Attributes:
+        baseline: of the case as it was open then; another one means another case, reviewer or opening.
+        shown: the mask that was sent.
+    """
+
+    baseline: Baseline
     shown: LabelMap
 
 
@@ -191,7 +196,7 @@ class Correction(VTKObservationMixin):
             reach=int(self._ui.reachBox.value),
         )
         self._session.corrector.request(request)
-        self._sent = _Sent(material.case.id, shown)
+        self._sent = _Sent(self._baseline, shown)
         slicer.util.showStatusMessage(_("SAM2 carries your correction on; the first time it has to be loaded."), 10000)
         self.refresh()
 
@@ -209,15 +214,16 @@ class Correction(VTKObservationMixin):
 
     def _take_result(self, answer: CorrectionPropagated, sent: _Sent) -> None:
         scene, project = self._view.scene, self._session.project
-        if scene is None or project is None or scene.case != sent.case or self._baseline is None:
-            slicer.util.showStatusMessage(_("SAM2 answered, but the case is no longer open: nothing was changed."), 5000)
+        if scene is None or project is None or self._baseline is not sent.baseline:
+            text = _("SAM2 answered, but the case is no longer open as it was sent: the answer was discarded.")
+            slicer.util.showStatusMessage(text, 8000)
             return
         result = read_label_map(project.folder / answer.label_map)
         shown = scene.proposal()
         scene.write_result(merged(result, sent.shown, shown))
         written = scene.proposal().array  # locked segments are in it as they were
         later = sent.shown.array != shown.array
-        self._baseline.result_came(shown, LabelMap(np.where(later, result.array, written).astype(written.dtype), result.geometry))
+        sent.baseline.result_came(shown, LabelMap(np.where(later, result.array, written).astype(written.dtype), result.geometry))
         self._view.refresh_surfaces()
         self.look()
         text = _("SAM2 changed {count} slices in {seconds:.1f} s. One undo takes it back.")

@@ -573,6 +573,23 @@ class TestCorrection:
         np.testing.assert_array_equal(_shown(panel), before)
         assert any("no longer open" in text for text in harness.dialogs.texts("status"))
 
+    @pytest.mark.parametrize("again", ["opened again", "another reviewer"])
+    def test_an_answer_for_a_mask_that_was_opened_anew_is_discarded(self, panel: Any, again: str) -> None:
+        panel.toggle_correcting()
+        _paint(panel, k=3)
+        harness.click(panel.ui.propagateButton)
+        if again == "opened again":
+            panel.reopen()
+        else:
+            harness.click(panel.ui.queueSection)
+            harness.type_text(panel.ui.reviewerLine, "Dr. B")
+            panel.ui.reviewerLine.editingFinished.emit()
+        panel.session.corrector.poll()
+        np.testing.assert_array_equal(_shown(panel), panel.view.material.proposal.array)
+        assert any("discarded" in text for text in harness.dialogs.texts("status"))
+        _paint(panel, k=5)
+        assert panel.ui.propagateButton.enabled, "the next correction can be sent"
+
     def test_locked_segments_stay(self, panel: Any) -> None:
         panel.decisions.select(300)
         harness.press("L", panel.ui.caseSection)
