@@ -236,8 +236,9 @@ class Correction(VTKObservationMixin):
         start = self.drafts.settled()
         if start is None:
             return
-        if whole and self._baseline is not None and self._view.scene is not None:
-            shown = self._view.scene.proposal()
+        scene = self._view.scene
+        if whole and self._baseline is not None and scene is not None and scene.node("proposal") is not None:
+            shown = scene.proposal(skip_foreign=True)
             if np.array_equal(shown.array, start.array):
                 self._baseline.decided(shown)
         self.look()

@@ -171,16 +171,14 @@ class ReviewPanel(VTKObservationMixin):
         self._decide(self.decisions.take_back, _("Nothing was taken back."))
 
     def _decide(self, action: Callable[[], Decision], failure: str) -> None:
-        """Decide, keep what remains unfinished, and say what was decided."""
+        """Decide, keep what remains unfinished, and say what was decided. What is decided stays so whatever becomes of the rest."""
         made: list[Decision] = []
-
-        def act() -> None:
-            made.append(action())
-            self.correction.settle(made[0].whole)
-
-        if not guarded(act, failure) or not made:
+        if not guarded(lambda: made.append(action()), failure):
             return
         withdrawn = action == self.decisions.take_back
+        done = _("The decision is taken back") if withdrawn else _("The decision is saved")
+        unsettled = _("{done}, but what is still unfinished could not be kept.").format(done=done)
+        guarded(lambda: self.correction.settle(made[0].whole), unsettled)
         text = _("Taken back: {case}, {kind}.") if withdrawn else _("Saved: {case}, {kind}.")
         self._say(text.format(case=made[0].case, kind=status_text(made[0].kind)))
         if not withdrawn and made[0].whole and self.ui.advanceBox.checked:

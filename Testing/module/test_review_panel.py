@@ -397,6 +397,32 @@ class TestDecisions:
         draft = drafts.newest(panel.view.material.case, "Dr. A")
         np.testing.assert_array_equal(drafts.read(panel.view.material.case, draft).array, drawn)
 
+    def test_a_decision_is_saved_though_a_segment_was_removed(self, panel: Any) -> None:
+        panel.view.scene.node("proposal").GetSegmentation().RemoveSegment("segment_of_label_300")
+        harness.click(panel.ui.advanceBox)
+        harness.click(panel.ui.acceptButton)
+        assert harness.dialogs.texts("error") == []
+        assert _decisions(panel) == [("case_2", "corrected", ())]
+        assert panel.view.material.case.id == "case_1" and "Saved: case_2" in panel.ui.statusLabel.text
+
+    def test_a_rejection_is_saved_though_the_whole_mask_was_removed(self, panel: Any, scene: Any) -> None:
+        scene.RemoveNode(panel.view.scene.node("proposal"))
+        panel.ui.reasonCombo.setCurrentText("image too poor")
+        harness.click(panel.ui.rejectButton)
+        assert harness.dialogs.texts("error") == []
+        assert _decisions(panel) == [("case_2", "rejected", ())] and "Saved: case_2" in panel.ui.statusLabel.text
+
+    def test_a_decision_is_told_as_saved_though_the_rest_cannot_be_kept(self, panel: Any, full_disk: Any) -> None:
+        panel.toggle_correcting()
+        _paint(panel, value=7)
+        panel.decisions.select(1)
+        with full_disk():
+            panel.ui.reasonCombo.setCurrentText("image too poor")
+            harness.click(panel.ui.rejectSegmentButton)
+        (error,) = harness.dialogs.texts("error")
+        assert error.startswith("The decision is saved, but") and "the disk is full" in error
+        assert _decisions(panel) == [("case_2", "rejected", (1,))] and "Saved: case_2" in panel.ui.statusLabel.text
+
     def test_the_next_case_may_open_by_itself(self, panel: Any) -> None:
         harness.click(panel.ui.advanceBox)
         harness.press("A", panel.ui.caseSection)

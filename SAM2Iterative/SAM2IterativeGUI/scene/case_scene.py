@@ -300,9 +300,11 @@ class CaseScene:
         return True
 
     def mark(self, status: Status, reviewer: str, values: Iterable[int] = ()) -> None:
-        """Set the status and reviewer of the proposal's segments of the given label values; of all for ()."""
+        """Set the status and reviewer of the proposal's segments of the given label values, as far as they are there; of all for ()."""
         node = self._proposal_node()
         for value in tuple(values) or tuple(label.value for label in self.labels):
+            if segmentations.segment_id_of(node, value) is None:  # a person removed it
+                continue
             segmentations.set_status(node, value, status)
             segmentations.set_tag(node, value, segmentations.REVIEWER, reviewer)
 
