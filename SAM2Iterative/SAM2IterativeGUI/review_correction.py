@@ -143,12 +143,13 @@ class Correction(VTKObservationMixin):
         reading = (session.notice or _("The project is open for reading only.")) if session.read_only and not no_case else ""
         working = _("SAM2 works on your correction.") if self._sent is not None else ""
         nothing = "" if self._change is not None else _("Correct a slice first: choose a segment and draw.")
+        locked = _locked_sentence() if self._change is not None and not self._unlocked(self._change) else ""
         other_axis = _("You drew in another view than that of the image's own slices.")
         along = "" if self._change is None or self._change.axis == 0 else other_axis
         nobody = "" if session.reviewer else _("Enter the reviewer's name first.")
         self._explained.set(
             {
-                ui.propagateButton: no_case or reading or working or nothing,
+                ui.propagateButton: no_case or reading or working or nothing or locked,
                 ui.undoButton: no_case,
                 ui.saveSlicesButton: no_case or reading or nobody or nothing or along,
             }
@@ -173,7 +174,7 @@ class Correction(VTKObservationMixin):
         """Send the corrected slices to SAM2, which carries them to the others.
 
         Raises:
-            ProjectError: nothing was corrected, SAM2 is still at work, or the project is read-only.
+            ProjectError: nothing was corrected, or only what is locked; SAM2 is still at work; or the project is read-only.
             WorkerError: the worker cannot be started.
         """
         self.look()
@@ -183,8 +184,10 @@ class Correction(VTKObservationMixin):
         if self._sent is not None:
             raise ProjectError(_("SAM2 works on your correction."), cure=_("Wait until it is done."))
         project.require_writable()
+        values = self._unlocked(self._change)
+        if not values:  # which would mean all labels
+            raise ProjectError(_locked_sentence())
         shown = scene.proposal()
-        values = [value for value in self._change.values if value not in scene.locked()]
         request = correction_request(
             project,
             material.case,
@@ -199,6 +202,11 @@ class Correction(VTKObservationMixin):
         self._sent = _Sent(self._baseline, shown)
         slicer.util.showStatusMessage(_("SAM2 carries your correction on; the first time it has to be loaded."), 10000)
         self.refresh()
+
+    def _unlocked(self, change: Change) -> tuple[int, ...]:
+        """The corrected labels that SAM2 may carry on."""
+        locked = self._view.scene.locked() if self._view.scene is not None else ()
+        return tuple(value for value in change.values if value not in locked)
 
     def _on_message(self, message: Message) -> None:
         if self._sent is None:
@@ -263,3 +271,7 @@ class Correction(VTKObservationMixin):
             self._slice = k
             self._view.show_slice()
             self.drafts.keep_if_drawn()
+
+
+def _locked_sentence() -> str:
+    return _("What you corrected is locked: unlock it first.")

@@ -281,6 +281,7 @@ class ReviewPanel(VTKObservationMixin):
     def _toggle_lock(self) -> None:
         if not guarded(self.decisions.toggle_lock, _("The lock could not be kept.")):
             self.decisions.refresh()  # the button shows what is, not what was wanted
+        self.correction.refresh()
 
     def _toggle_legend(self) -> None:
         self.ui.legendSection.collapsed = not self.ui.legendSection.collapsed

@@ -637,6 +637,24 @@ class TestCorrection:
         harness.press("L", panel.ui.caseSection)
         assert panel.view.scene.locked() == ()
 
+    def test_a_locked_correction_is_not_carried(self, panel: Any) -> None:
+        panel.toggle_correcting()
+        proposal = panel.view.material.proposal.array
+        k, j, i = np.argwhere(proposal == 0)[len(np.argwhere(proposal == 0)) // 2]
+        stroke = np.zeros(proposal.shape, bool)
+        stroke[k, j, i] = True
+        harness.paint_segment(panel.view.scene.node("proposal"), "segment_of_label_7", stroke, panel.ui.editor)
+        panel.correction.look()
+        assert panel.ui.propagateButton.enabled
+        panel.decisions.select(7)
+        harness.click(panel.ui.lockButton)
+        assert not panel.ui.propagateButton.enabled and "unlock it first" in panel.ui.propagateButton.toolTip
+        panel.propagate()
+        assert "unlock it first" in harness.dialogs.texts("error")[0] and not panel.session.corrector.running
+        harness.click(panel.ui.lockButton)
+        harness.click(panel.ui.propagateButton)
+        assert FakeClient.sent[-1].values == (7,)  # type: ignore[attr-defined]
+
     def test_locks_are_there_again_when_the_case_is_opened_again(self, panel: Any, make_panel: Any, folder: Path) -> None:
         panel.decisions.select(300)
         harness.click(panel.ui.lockButton)
