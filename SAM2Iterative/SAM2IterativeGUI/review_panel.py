@@ -129,7 +129,6 @@ class ReviewPanel(VTKObservationMixin):
     def _open(self, case: str) -> None:
         project = self.session.require_project()
         material = read_material(project, project.case(case), self.session.reviewer)
-        editing = self.correction.editing.active
         self.correction.leave_case()
         self.ui.segmentsTable.setSegmentationNode(None)
         scene = self.view.open(project, material)
@@ -137,8 +136,9 @@ class ReviewPanel(VTKObservationMixin):
         self.decisions.mark_segments()
         self.decisions.lock_as_before()
         self.correction.opened()
-        if editing:
+        if not self.ui.correctionSection.collapsed:
             self.correction.editing.begin()
+            self._make_room_for_editing()
         self.queue.mark_open(case)
         self.decisions.name_accepting(material.start)
         self.decisions.select(scene.labels[0].value)
@@ -205,10 +205,13 @@ class ReviewPanel(VTKObservationMixin):
             self.correction.editing.end()
         elif self.view.material is not None:
             guarded(self.correction.editing.begin)
-        # The Segment Editor has a list of segments of its own, and needs the room.
-        self.ui.segmentsTable.setVisible(not self.correction.editing.active)
+        self._make_room_for_editing()
         if self.correction.editing.active:
             self.ui.queueSection.collapsed = True
+
+    def _make_room_for_editing(self) -> None:
+        """The Segment Editor has a list of segments of its own."""
+        self.ui.segmentsTable.setVisible(not self.correction.editing.active)
 
     # Wiring
 

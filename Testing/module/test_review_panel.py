@@ -545,6 +545,18 @@ class TestCorrection:
         harness.press("E", panel.ui.caseSection)
         assert not panel.correction.editing.active and panel.ui.editor.segmentationNode() is None
 
+    def test_a_section_that_was_opened_before_the_case_works_as_well(self, make_panel: Any, folder: Path) -> None:
+        panel = make_panel(folder)
+        panel.ui.correctionSection.collapsed = False
+        assert not panel.correction.editing.active
+        harness.click(panel.ui.nextCaseButton)
+        assert panel.correction.editing.active and panel.ui.segmentsTable.isHidden()
+        assert panel.ui.editor.segmentationNode() is panel.view.scene.node("proposal")
+        harness.click(panel.ui.nextCaseButton)
+        assert panel.ui.editor.segmentationNode() is panel.view.scene.node("proposal")
+        harness.press("E", panel.ui.caseSection)
+        assert not panel.correction.editing.active and not panel.ui.segmentsTable.isHidden()
+
     def test_what_was_corrected_is_told(self, panel: Any) -> None:
         panel.toggle_correcting()
         _paint(panel, value=7, k=3)
