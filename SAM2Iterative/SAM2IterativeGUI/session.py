@@ -19,6 +19,7 @@ from SAM2IterativeLib.errors import ProjectError, SettingsError
 from SAM2IterativeLib.messages import (
     CaseSetAside,
     Message,
+    Refused,
     RoundFinished,
     RunFailed,
     RunFinished,
@@ -41,6 +42,7 @@ _TOPICS: dict[type[Message], tuple[Topic, ...]] = {
     RunStarted: ("run",),
     StageFinished: ("run",),
     CaseSetAside: ("cases",),
+    Refused: ("run",),
     RoundFinished: ("rounds", "cases"),
     RunFinished: ("run", "rounds", "cases"),
     RunFailed: ("run", "rounds", "cases"),
