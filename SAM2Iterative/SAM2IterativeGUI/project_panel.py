@@ -124,7 +124,10 @@ class ProjectPanel:
 
     def refresh(self, topic: str = "") -> None:
         """Show what is; ``topic`` says what changed."""
-        if topic in ("closing", "run", "reviewer"):
+        if topic in ("closing", "reviewer"):
+            return
+        if topic == "run":
+            self._explain()
             return
         project, ui = self.session.project, self.ui
         ui.welcomeLabel.setVisible(project is None)
@@ -177,7 +180,8 @@ class ProjectPanel:
         review = closed or ("" if len(chosen) == 1 and chosen[0].role == "unlabelled" else _("Choose one case that is to be labelled."))
         folder = locked or ("" if ui.imagesEdit.currentPath else _("Choose a folder first."))
         volume = locked or ("" if ui.volumeSelector.currentNode() is not None else _("Choose a loaded volume first."))
-        label = locked or ("" if ui.labelTable.currentRow() >= 0 else _("Choose a label in the table."))
+        fixed = locked or self._why_fixed_labels()
+        label = fixed or ("" if ui.labelTable.currentRow() >= 0 else _("Choose a label in the table."))
         self._explained.set(
             {
                 ui.closeButton: closed,
@@ -188,10 +192,17 @@ class ProjectPanel:
             }
         )
         self._explained_add.set({ui.addFolderButton: folder, ui.addLoadedButton: volume})
-        self._explained_labels.set({ui.addLabelButton: locked, ui.removeLabelButton: label})
+        self._explained_labels.set({ui.addLabelButton: fixed, ui.removeLabelButton: label})
         said = locked or ("" if chosen else _("Choose a case in the table to review it or to change what it is used for."))
         ui.casesWhyLabel.setText(said)
         ui.casesWhyLabel.setVisible(bool(said))
+
+    def _why_fixed_labels(self) -> str:
+        """Why no label can come or go; "" where it can."""
+        if self.session.worker.busy:
+            return _("The rounds are going on. Pause them to change this.")
+        planned = self.session.project is not None and self.session.project.plan_path.is_file()
+        return _("The network was planned for these labels: other labels need a new project.") if planned else ""
 
     # Cases
 

@@ -11,6 +11,7 @@ import pytest
 from opened_module import column, make_sample, open_tab
 from small_cases import OBLIQUE, small_image, small_labels
 
+from SAM2IterativeLib.messages import StartRun
 from SAM2IterativeLib.project import Project
 from SAM2IterativeLib.volumes import write_label_map, write_volume
 
@@ -182,6 +183,22 @@ def test_labels_are_named_coloured_coded_added_and_removed(module: Any, tmp_path
     harness.click(ui.removeLabelButton)
     assert project.values == (1, 2)
     assert Project.open(project.folder, read_only=True).settings == project.settings, "written at once"
+
+
+def test_no_label_comes_or_goes_during_a_run_or_once_the_network_is_planned(pretending: Any, tmp_path: Path) -> None:
+    project, session = make_sample(pretending, tmp_path / "p"), pretending.widget.session
+    ui = open_tab(pretending, "Project")
+    ui.labelTable.setCurrentCell(0, 0)
+    session.worker.request(StartRun(str(project.folder), 1))
+    session.notify("run")
+    for button in (ui.addLabelButton, ui.removeLabelButton):
+        assert not button.enabled and "Pause them" in button.toolTip
+    harness.wait_until(lambda: not session.worker.busy, "the end of the run", seconds=30)
+    assert ui.addLabelButton.enabled and ui.removeLabelButton.enabled
+    project.plan_path.write_text("", encoding="utf-8")
+    session.notify("rounds")
+    for button in (ui.addLabelButton, ui.removeLabelButton):
+        assert not button.enabled and "new project" in button.toolTip
 
 
 def test_a_label_in_use_is_kept_and_the_sentence_says_by_which_case(module: Any, tmp_path: Path) -> None:
