@@ -147,6 +147,23 @@ class TestOwnership:
         layers = {node.GetBackgroundVolumeID() for node in slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode")}
         assert layers == {own.GetID()}
 
+    def test_removing_turns_the_views_back(self, scene: Any, case: GeneratedCase) -> None:
+        import slicer.util
+
+        from SAM2IterativeGUI.scene import CaseScene
+
+        def planes() -> dict[str, np.ndarray]:
+            nodes = slicer.util.getNodesByClass("vtkMRMLSliceNode")
+            return {node.GetLayoutName(): slicer.util.arrayFromVTKMatrix(node.GetSliceToRAS()) for node in nodes}
+
+        before = planes()
+        shown = CaseScene(LABELS)
+        for name in ("case_003", "case_004"):
+            shown.show(name, case.image)
+        assert any(not np.allclose(plane, before[name]) for name, plane in planes().items()), "an oblique image turns them"
+        shown.remove()
+        assert before and all(np.allclose(plane, before[name]) for name, plane in planes().items())
+
     def test_nothing_of_ours_is_saved_with_the_scene(self, reviewing: Any, case: GeneratedCase, scene: Any) -> None:
         reviewing.show_uncertainty(case.uncertainty)
         reviewing.show_prompts(case.prompts)
