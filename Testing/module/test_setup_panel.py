@@ -223,6 +223,24 @@ class TestWeights:
         assert not (tmp_path / "weights" / "sam2.1_hiera_tiny.pt").exists()
         assert "Not on this computer yet" in ui.weightsLabel.text
 
+    @pytest.mark.parametrize(("came", "checksum"), [(b"weights" * 1000, True), (b"PK\3\4" * 1000, False), (b"<html>", False)])
+    def test_only_what_was_checked_is_called_so(
+        self, module: Any, ui: Any, tmp_path: Path, published: Path, monkeypatch: pytest.MonkeyPatch, came: bytes, checksum: bool
+    ) -> None:
+        from SAM2IterativeLib import presets
+
+        published.write_bytes(came)
+        if not checksum:
+            monkeypatch.setitem(presets.PRESETS, "sam2.1-tiny", replace(presets.PRESETS["sam2.1-tiny"], sha256="", size=0))
+        self._download(module, ui)
+        said = " ".join(harness.dialogs.texts("status"))
+        if came == b"<html>":
+            assert "no checkpoint" in harness.dialogs.texts("error")[0] and list((tmp_path / "weights").iterdir()) == []
+        elif checksum:
+            assert "is the published file" in said
+        else:
+            assert "was not checked" in said
+
     def test_without_the_source_the_sentence_offers_another_way(self, module: Any, ui: Any, published: Path) -> None:
         published.unlink()
         self._download(module, ui)
