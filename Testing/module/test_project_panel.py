@@ -164,6 +164,29 @@ def test_a_moved_volume_is_added_where_the_scene_shows_it(scene: Any) -> None:
         geometry_of(volume)
 
 
+def test_a_scaled_volume_lies_exactly_where_the_scene_shows_it_or_is_refused(scene: Any) -> None:
+    import slicer
+    import vtk
+
+    from SAM2IterativeGUI.loaded_volumes import geometry_of
+    from SAM2IterativeGUI.scene.volumes import vtk_matrix
+    from SAM2IterativeLib.errors import DataError
+
+    volume = slicer.util.addVolumeFromArray(np.zeros((3, 4, 5), np.int16), vtk_matrix(OBLIQUE), "scaled")
+    transform = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
+    volume.SetAndObserveTransformNodeID(transform.GetID())
+    matrix, last = vtk.vtkMatrix4x4(), np.array([2.0, 3.0, 4.0])
+    for axis in range(3):
+        matrix.SetElement(axis, axis, 2.5)
+    transform.SetMatrixTransformToParent(matrix)
+    np.testing.assert_allclose(geometry_of(volume).ras_of(last), 2.5 * np.asarray(OBLIQUE.ras_of(last)), atol=1e-6)
+    np.testing.assert_allclose(geometry_of(volume).spacing, 2.5 * np.asarray(OBLIQUE.spacing))
+    matrix.SetElement(0, 0, 1.0)
+    transform.SetMatrixTransformToParent(matrix)
+    with pytest.raises(DataError, match="right angles"):
+        geometry_of(volume)
+
+
 def test_labels_are_named_coloured_coded_added_and_removed(module: Any, tmp_path: Path) -> None:
     import qt
 
