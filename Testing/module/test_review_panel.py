@@ -13,6 +13,7 @@ import pytest
 from generated_case import LABELS, GeneratedCase, generated_case
 from harness import faults as harness_faults
 from reviewed_project import make_project, write_round
+from seen_layers import prompts_seen, uncertainty_seen
 
 from SAM2IterativeLib.drafts import Drafts
 from SAM2IterativeLib.messages import CorrectionPropagated, Message, PropagateCorrection, Ready, RunFailed, WorkerEnded
@@ -240,18 +241,18 @@ def _last(panel: Any) -> Any:
 class TestLayers:
     def test_switches_follow_clicks_and_keys_and_stay_for_the_next_case(self, panel: Any) -> None:
         scene = panel.view.scene
-        assert (scene.visible("proposal"), scene.visible("coarse"), scene.uncertainty_visible()) == (True, False, True)
+        assert (scene.visible("proposal"), scene.visible("coarse"), uncertainty_seen()) == (True, False, True)
         for name, key in (("coarse", "C"), ("propagated", "S"), ("proposal", "M"), ("uncertainty", "U"), ("prompts", "P")):
             before = getattr(panel.ui, f"{name}Button").checked
             harness.press(key, panel.ui.caseSection)
             assert getattr(panel.ui, f"{name}Button").checked is not before, name
         expected = {"coarse": True, "propagated": True, "proposal": False}
         assert {layer: scene.visible(layer) for layer in expected} == expected
-        assert (scene.uncertainty_visible(), scene.prompts_visible()) == (False, True)
+        assert (uncertainty_seen(), prompts_seen()) == (False, True)
         harness.press("N", panel.ui.caseSection)
         assert panel.view.material.case.id == "case_1"
         assert {layer: scene.visible(layer) for layer in expected} == expected
-        assert not scene.uncertainty_visible()
+        assert not uncertainty_seen()
 
     def test_outlines_let_the_image_through(self, panel: Any) -> None:
         display = panel.view.scene.node("proposal").GetDisplayNode()
