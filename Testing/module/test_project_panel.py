@@ -93,6 +93,24 @@ def test_a_folder_with_nothing_readable_says_so(module: Any, tmp_path: Path) -> 
     assert ui.caseTable.rowCount == 5
 
 
+def test_a_sheared_image_is_resampled_when_the_person_says_so(module: Any, tmp_path: Path) -> None:
+    ui, project = module.widget.ui, module.widget.session.create(tmp_path / "p")
+    (tmp_path / "data").mkdir()
+    header = (
+        "NRRD0004\ntype: short\ndimension: 3\nspace: left-posterior-superior\nsizes: 20 20 10\n"
+        "space directions: (1,0,0) (0.2,1,0) (0,0,2)\nspace origin: (0,0,0)\nkinds: domain domain domain\nendian: little\nencoding: raw\n\n"
+    )
+    (tmp_path / "data" / "x.nrrd").write_bytes(header.encode() + np.full((10, 20, 20), 100, "<i2").tobytes())
+    ui.imagesEdit.setCurrentPath(str(tmp_path / "data"))
+    assert not ui.resampleShearedBox.checked
+    harness.click(ui.addFolderButton)
+    assert "right angles" in ui.importLabel.text and "resampled" in ui.importLabel.text and not project.cases()
+    harness.click(ui.resampleShearedBox)
+    harness.click(ui.addFolderButton)
+    (case,) = project.cases()
+    assert "resampled copy" in ui.importLabel.text and project.read_case_image(case).array.max() == 100
+
+
 def test_what_is_loaded_becomes_a_case_on_its_own_grid(module: Any, tmp_path: Path) -> None:
     import slicer
 
