@@ -73,6 +73,7 @@ class SAM2IterativeParameterNode:
     rounds: Annotated[int, WithinRange(1, 100)] = 3
     untilConverged: bool = False
     opaqueIds: bool = False
+    resampleSheared: bool = False
     onlyReviewed: bool = False
 
 

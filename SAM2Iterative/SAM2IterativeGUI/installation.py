@@ -11,6 +11,7 @@ import importlib
 import importlib.metadata
 import importlib.util
 import os
+import re
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -60,6 +61,16 @@ class Component:
             return importlib.metadata.version(self.package)
         return ""
 
+    @property
+    def least(self) -> str:
+        """The oldest version that will do, as the requirement has it; "" where it names none."""
+        return self.requirement.partition(">=")[2]
+
+    @property
+    def too_old(self) -> bool:
+        """Whether it is there in a version that will not do; an unknown version counts as new enough."""
+        return self.installed and bool(self.version and self.least) and _numbers(self.version) < _numbers(self.least)
+
 
 TORCH, SAM2 = "torch", "sam2"
 COMPONENTS = (
@@ -86,9 +97,16 @@ def purpose_text(purpose: Purpose) -> str:
 
 
 def missing(*purposes: Purpose) -> tuple[Component, ...]:
-    """What is not installed, for these purposes; for all if none is given."""
+    """What is not installed or too old, for these purposes; for all if none is given."""
     importlib.invalidate_caches()
-    return tuple(c for c in COMPONENTS if not c.installed and (not purposes or c.purpose in purposes))
+    return tuple(c for c in COMPONENTS if (not c.installed or c.too_old) and (not purposes or c.purpose in purposes))
+
+
+def state_text(component: Component) -> str:
+    """What of a component is there, in words."""
+    if component.too_old:
+        return _("too old ({version}, {least} is needed)").format(version=component.version, least=component.least)
+    return (component.version or _("yes")) if component.installed else _("missing")
 
 
 def question(components: Sequence[Component]) -> str:
@@ -96,10 +114,12 @@ def question(components: Sequence[Component]) -> str:
     names = ", ".join(component.name for component in components)
     size = sum(component.megabytes for component in components)
     amount = _("up to {size:.1f} GB").format(size=size / 1000) if size >= 1000 else _("about {size} MB").format(size=size)
-    return _(
+    text = _(
         "Install {names} into Slicer's Python?\n\nThis downloads {amount} from the internet and can take several minutes, during which"
         " Slicer does not react. Slicer's own packages stay as they are."
     ).format(names=names, amount=amount)
+    old = ", ".join(f"{component.name} {component.version}" for component in components if component.too_old)
+    return text + ("\n\n" + _("These are too old, and other versions take their place: {old}.").format(old=old) if old else "")
 
 
 class Runner(Protocol):
@@ -189,6 +209,12 @@ def _pip(runner: Runner, arguments: Sequence[str]) -> None:
             cure=_("Check the internet connection; Slicer's Python console shows what pip said."),
         ) from error
     importlib.invalidate_caches()
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    """ "2.10.0+cu128" as (2, 10, 0); Slicer need not ship what compares versions properly."""
+    found = re.match(r"\d+(\.\d+)*", version)
+    return tuple(int(number) for number in found[0].split(".")) if found else ()
 
 
 @contextlib.contextmanager

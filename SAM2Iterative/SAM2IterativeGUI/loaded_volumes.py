@@ -25,7 +25,7 @@ def add_loaded(project: Project, volume_node: Any, segmentation_node: Any = None
     Segments are matched to labels by name; a project without labels takes names, colours and terminology from the segments.
 
     Raises:
-        DataError: the volume holds nothing, is moved by a transform that bends it, or a segment is none of the project's labels.
+        DataError: the volume holds nothing, is moved by a transform that bends or shears it, or a segment is none of the project's labels.
     """
     volume = volume_of(volume_node)
     label_map = None
@@ -41,7 +41,7 @@ def add_loaded(project: Project, volume_node: Any, segmentation_node: Any = None
 
 
 def volume_of(node: Any) -> Volume:
-    """A volume node as a volume, where the scene shows it: transforms that neither bend nor scale are applied.
+    """A volume node as a volume, where the scene shows it: transforms that keep its axes at right angles are applied.
 
     Raises:
         DataError: no voxels, several numbers per voxel, or a transform that would need resampling.
@@ -55,10 +55,10 @@ def volume_of(node: Any) -> Volume:
 
 
 def geometry_of(node: Any) -> Geometry:
-    """The voxel grid of a volume node in the world.
+    """The voxel grid of a volume node in the world. A scaling along its axes is in the spacing, which is exact.
 
     Raises:
-        DataError: its transform bends, scales or shears.
+        DataError: its transform bends or shears, as a scaling across its axes does.
     """
     matrix = vtk.vtkMatrix4x4()
     node.GetIJKToRASMatrix(matrix)

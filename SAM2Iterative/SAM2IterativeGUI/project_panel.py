@@ -60,7 +60,7 @@ class ProjectPanel:
             ui.createButton: self.create,
             ui.openButton: self.open,
             ui.sampleButton: self.make_sample,
-            ui.closeButton: lambda: guarded(self.session.close),
+            ui.closeButton: self.close,
             ui.nextButton: lambda: self.session.go_to(self._next_tab),
             ui.reviewButton: self._review,
             ui.takeOutButton: lambda: self._set_roles(lambda case: "excluded"),
@@ -105,13 +105,18 @@ class ProjectPanel:
         if folder:
             self._take(lambda: self.session.open(folder), Path(folder))
 
+    def close(self) -> None:
+        """Close the project."""
+        if self.session.may_close():
+            guarded(self.session.close)
+
     def make_sample(self) -> None:
         """Make the generated project beside the person's other projects."""
         folder = free_folder(Path(last_folder()), _("SAM2Iterative sample"))
         self._take(lambda: make_sample_project(self.session, folder), folder)
 
     def _take(self, action: Callable[[], object], folder: Path) -> None:
-        if guarded(action, _("The project could not be opened.")):
+        if self.session.may_close() and guarded(action, _("The project could not be opened.")):
             remember_folder(folder.parent)
             self.ui.importLabel.hide()
 
@@ -119,7 +124,10 @@ class ProjectPanel:
 
     def refresh(self, topic: str = "") -> None:
         """Show what is; ``topic`` says what changed."""
-        if topic in ("closing", "run", "reviewer"):
+        if topic in ("closing", "reviewer"):
+            return
+        if topic == "run":
+            self._explain()
             return
         project, ui = self.session.project, self.ui
         ui.welcomeLabel.setVisible(project is None)
@@ -172,7 +180,8 @@ class ProjectPanel:
         review = closed or ("" if len(chosen) == 1 and chosen[0].role == "unlabelled" else _("Choose one case that is to be labelled."))
         folder = locked or ("" if ui.imagesEdit.currentPath else _("Choose a folder first."))
         volume = locked or ("" if ui.volumeSelector.currentNode() is not None else _("Choose a loaded volume first."))
-        label = locked or ("" if ui.labelTable.currentRow() >= 0 else _("Choose a label in the table."))
+        fixed = locked or self._why_fixed_labels()
+        label = fixed or ("" if ui.labelTable.currentRow() >= 0 else _("Choose a label in the table."))
         self._explained.set(
             {
                 ui.closeButton: closed,
@@ -183,10 +192,17 @@ class ProjectPanel:
             }
         )
         self._explained_add.set({ui.addFolderButton: folder, ui.addLoadedButton: volume})
-        self._explained_labels.set({ui.addLabelButton: locked, ui.removeLabelButton: label})
+        self._explained_labels.set({ui.addLabelButton: fixed, ui.removeLabelButton: label})
         said = locked or ("" if chosen else _("Choose a case in the table to review it or to change what it is used for."))
         ui.casesWhyLabel.setText(said)
         ui.casesWhyLabel.setVisible(bool(said))
+
+    def _why_fixed_labels(self) -> str:
+        """Why no label can come or go; "" where it can."""
+        if self.session.worker.busy:
+            return _("The rounds are going on. Pause them to change this.")
+        planned = self.session.project is not None and self.session.project.plan_path.is_file()
+        return _("The network was planned for these labels: other labels need a new project.") if planned else ""
 
     # Cases
 

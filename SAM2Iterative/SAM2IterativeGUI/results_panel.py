@@ -151,6 +151,9 @@ class ResultsPanel:
         form = _FORMATS[ui.formatCombo.currentIndex]
         if form == "dicom" and installation.missing("dicom"):
             ask_and_install(self.runner)
+            if installation.missing("dicom"):
+                self._tell(ui.exportLabel, _("Nothing was exported: DICOM needs the package highdicom, which is not installed."))
+                return
         reports: list[ExportReport] = []
         folder = ui.exportFolderEdit.currentPath
 

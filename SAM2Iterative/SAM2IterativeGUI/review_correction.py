@@ -32,9 +32,14 @@ _LOOK_MILLISECONDS = 300
 
 @dataclass(frozen=True)
 class _Sent:
-    """A correction that SAM2 works on."""
+    """A correction that SAM2 works on.
 
-    case: str
+    Attributes:
+        baseline: of the case as it was open then; another one means another case, reviewer or opening.
+        shown: the mask that was sent.
+    """
+
+    baseline: Baseline
     shown: LabelMap
 
 
@@ -88,7 +93,7 @@ class Correction(VTKObservationMixin):
 
     def leave_case(self) -> None:
         """The case is about to go from the scene: keep what is unfinished, and let go of its nodes."""
-        self.drafts.keep()
+        self.drafts.keep_at_last()
         self.editing.end()
         self.removeObservers()
         self._look.stop()
@@ -138,12 +143,13 @@ class Correction(VTKObservationMixin):
         reading = (session.notice or _("The project is open for reading only.")) if session.read_only and not no_case else ""
         working = _("SAM2 works on your correction.") if self._sent is not None else ""
         nothing = "" if self._change is not None else _("Correct a slice first: choose a segment and draw.")
+        locked = _locked_sentence() if self._change is not None and not self._unlocked(self._change) else ""
         other_axis = _("You drew in another view than that of the image's own slices.")
         along = "" if self._change is None or self._change.axis == 0 else other_axis
         nobody = "" if session.reviewer else _("Enter the reviewer's name first.")
         self._explained.set(
             {
-                ui.propagateButton: no_case or reading or working or nothing,
+                ui.propagateButton: no_case or reading or working or nothing or locked,
                 ui.undoButton: no_case,
                 ui.saveSlicesButton: no_case or reading or nobody or nothing or along,
             }
@@ -168,7 +174,7 @@ class Correction(VTKObservationMixin):
         """Send the corrected slices to SAM2, which carries them to the others.
 
         Raises:
-            ProjectError: nothing was corrected, SAM2 is still at work, or the project is read-only.
+            ProjectError: nothing was corrected, or only what is locked; SAM2 is still at work; or the project is read-only.
             WorkerError: the worker cannot be started.
         """
         self.look()
@@ -178,8 +184,10 @@ class Correction(VTKObservationMixin):
         if self._sent is not None:
             raise ProjectError(_("SAM2 works on your correction."), cure=_("Wait until it is done."))
         project.require_writable()
+        values = self._unlocked(self._change)
+        if not values:  # which would mean all labels
+            raise ProjectError(_locked_sentence())
         shown = scene.proposal()
-        values = [value for value in self._change.values if value not in scene.locked()]
         request = correction_request(
             project,
             material.case,
@@ -191,9 +199,14 @@ class Correction(VTKObservationMixin):
             reach=int(self._ui.reachBox.value),
         )
         self._session.corrector.request(request)
-        self._sent = _Sent(material.case.id, shown)
+        self._sent = _Sent(self._baseline, shown)
         slicer.util.showStatusMessage(_("SAM2 carries your correction on; the first time it has to be loaded."), 10000)
         self.refresh()
+
+    def _unlocked(self, change: Change) -> tuple[int, ...]:
+        """The corrected labels that SAM2 may carry on."""
+        locked = self._view.scene.locked() if self._view.scene is not None else ()
+        return tuple(value for value in change.values if value not in locked)
 
     def _on_message(self, message: Message) -> None:
         if self._sent is None:
@@ -209,15 +222,16 @@ class Correction(VTKObservationMixin):
 
     def _take_result(self, answer: CorrectionPropagated, sent: _Sent) -> None:
         scene, project = self._view.scene, self._session.project
-        if scene is None or project is None or scene.case != sent.case or self._baseline is None:
-            slicer.util.showStatusMessage(_("SAM2 answered, but the case is no longer open: nothing was changed."), 5000)
+        if scene is None or project is None or self._baseline is not sent.baseline:
+            text = _("SAM2 answered, but the case is no longer open as it was sent: the answer was discarded.")
+            slicer.util.showStatusMessage(text, 8000)
             return
         result = read_label_map(project.folder / answer.label_map)
         shown = scene.proposal()
         scene.write_result(merged(result, sent.shown, shown))
         written = scene.proposal().array  # locked segments are in it as they were
         later = sent.shown.array != shown.array
-        self._baseline.result_came(shown, LabelMap(np.where(later, result.array, written).astype(written.dtype), result.geometry))
+        sent.baseline.result_came(shown, LabelMap(np.where(later, result.array, written).astype(written.dtype), result.geometry))
         self._view.refresh_surfaces()
         self.look()
         text = _("SAM2 changed {count} slices in {seconds:.1f} s. One undo takes it back.")
@@ -230,8 +244,9 @@ class Correction(VTKObservationMixin):
         start = self.drafts.settled()
         if start is None:
             return
-        if whole and self._baseline is not None and self._view.scene is not None:
-            shown = self._view.scene.proposal()
+        scene = self._view.scene
+        if whole and self._baseline is not None and scene is not None and scene.node("proposal") is not None:
+            shown = scene.proposal(skip_foreign=True)
             if np.array_equal(shown.array, start.array):
                 self._baseline.decided(shown)
         self.look()
@@ -256,3 +271,7 @@ class Correction(VTKObservationMixin):
             self._slice = k
             self._view.show_slice()
             self.drafts.keep_if_drawn()
+
+
+def _locked_sentence() -> str:
+    return _("What you corrected is locked: unlock it first.")

@@ -165,7 +165,7 @@ class Decisions:
     def mark_segments(self) -> None:
         """Show in the segments' status what this reviewer decided about them."""
         scene, material = self._view.scene, self._view.material
-        if scene is None or scene.case is None or material is None:
+        if scene is None or scene.case is None or material is None or scene.node("proposal") is None:
             return
         scene.mark("not started", "")
         for decision in Review(self._session.require_project()).decisions(material.case):

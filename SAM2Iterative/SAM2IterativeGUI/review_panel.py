@@ -46,6 +46,7 @@ class ReviewPanel(VTKObservationMixin):
         self.decisions = Decisions(self.ui, session, self.view)
         self.correction = Correction(self.ui, session, self.view, self.decisions.name_accepting)
         self._connect()
+        session.may_close = self.correction.drafts.may_leave
         session.observe(self.refresh)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartCloseEvent, self._scene_closes)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndCloseEvent, self._scene_closed)
@@ -94,13 +95,18 @@ class ReviewPanel(VTKObservationMixin):
     # Cases
 
     def open_case(self, case: str) -> bool:
-        """Show a case in place of the one before, whose unfinished correction is kept; whether it could be shown."""
+        """Show a case in place of the one before, whose unfinished correction is kept; whether it is shown.
+
+        It is not where it cannot be read, or where the correction cannot be kept and the person stays with it.
+        """
+        if not self.correction.drafts.may_leave():
+            self.queue.refresh()  # the row of the case that stays is marked again
+            return False
         return guarded(lambda: self._open(case), _("The case could not be opened."))
 
-    def reopen(self) -> None:
-        """Read the open case anew, for instance because another round made a new proposal."""
-        if self.view.material is not None:
-            self.open_case(self.view.material.case.id)
+    def reopen(self) -> bool:
+        """Read the open case anew, for instance because another round made a new proposal; whether it was, see ``open_case``."""
+        return self.view.material is not None and self.open_case(self.view.material.case.id)
 
     def close_case(self) -> None:
         """Take the case out of the views; its unfinished correction is kept."""
@@ -123,7 +129,6 @@ class ReviewPanel(VTKObservationMixin):
     def _open(self, case: str) -> None:
         project = self.session.require_project()
         material = read_material(project, project.case(case), self.session.reviewer)
-        editing = self.correction.editing.active
         self.correction.leave_case()
         self.ui.segmentsTable.setSegmentationNode(None)
         scene = self.view.open(project, material)
@@ -131,8 +136,9 @@ class ReviewPanel(VTKObservationMixin):
         self.decisions.mark_segments()
         self.decisions.lock_as_before()
         self.correction.opened()
-        if editing:
+        if not self.ui.correctionSection.collapsed:
             self.correction.editing.begin()
+            self._make_room_for_editing()
         self.queue.mark_open(case)
         self.decisions.name_accepting(material.start)
         self.decisions.select(scene.labels[0].value)
@@ -165,16 +171,14 @@ class ReviewPanel(VTKObservationMixin):
         self._decide(self.decisions.take_back, _("Nothing was taken back."))
 
     def _decide(self, action: Callable[[], Decision], failure: str) -> None:
-        """Decide, keep what remains unfinished, and say what was decided."""
+        """Decide, keep what remains unfinished, and say what was decided. What is decided stays so whatever becomes of the rest."""
         made: list[Decision] = []
-
-        def act() -> None:
-            made.append(action())
-            self.correction.settle(made[0].whole)
-
-        if not guarded(act, failure) or not made:
+        if not guarded(lambda: made.append(action()), failure):
             return
         withdrawn = action == self.decisions.take_back
+        done = _("The decision is taken back") if withdrawn else _("The decision is saved")
+        unsettled = _("{done}, but what is still unfinished could not be kept.").format(done=done)
+        guarded(lambda: self.correction.settle(made[0].whole), unsettled)
         text = _("Taken back: {case}, {kind}.") if withdrawn else _("Saved: {case}, {kind}.")
         self._say(text.format(case=made[0].case, kind=status_text(made[0].kind)))
         if not withdrawn and made[0].whole and self.ui.advanceBox.checked:
@@ -201,10 +205,13 @@ class ReviewPanel(VTKObservationMixin):
             self.correction.editing.end()
         elif self.view.material is not None:
             guarded(self.correction.editing.begin)
-        # The Segment Editor has a list of segments of its own, and needs the room.
-        self.ui.segmentsTable.setVisible(not self.correction.editing.active)
+        self._make_room_for_editing()
         if self.correction.editing.active:
             self.ui.queueSection.collapsed = True
+
+    def _make_room_for_editing(self) -> None:
+        """The Segment Editor has a list of segments of its own."""
+        self.ui.segmentsTable.setVisible(not self.correction.editing.active)
 
     # Wiring
 
@@ -277,16 +284,17 @@ class ReviewPanel(VTKObservationMixin):
     def _toggle_lock(self) -> None:
         if not guarded(self.decisions.toggle_lock, _("The lock could not be kept.")):
             self.decisions.refresh()  # the button shows what is, not what was wanted
+        self.correction.refresh()
 
     def _toggle_legend(self) -> None:
         self.ui.legendSection.collapsed = not self.ui.legendSection.collapsed
 
     def _reviewer_typed(self) -> None:
         before = self.session.reviewer
-        self.correction.drafts.keep()  # what is unfinished is theirs who drew it
         self.session.reviewer = self.ui.reviewerLine.text
-        if self.session.reviewer != before and self.view.material is not None:
-            self.reopen()  # each reviewer sees their own decisions and drafts
+        # Each reviewer sees their own decisions and drafts.
+        if self.session.reviewer != before and self.view.material is not None and not self.reopen():
+            self.session.reviewer = before
 
     # Showing
 

@@ -56,6 +56,7 @@ class RoundsPanel:
         self.plot = RoundPlot()
         self._plot_view: Any = None
         self._span: tuple[int, int] | None = None
+        self._problem = ""
         self._pausing = self._stopping = False
         self._explained = Explained(
             self.ui.runWhyLabel, self.ui.startButton, self.ui.pauseButton, self.ui.stopButton, self.ui.plotInLayoutButton
@@ -241,8 +242,11 @@ class RoundsPanel:
 
     def _on_watch(self) -> None:
         """Another program may work on this project; a worker may have frozen."""
+        frozen = _("The background process gives no sign of life. Wait a little, or press 'Stop now' and then 'Continue'.")
         if self.session.worker.unresponsive:
-            self._say_problem(_("The background process gives no sign of life. Wait a little, or press 'Stop now' and then 'Continue'."))
+            self._say_problem(frozen)
+        elif self._problem == frozen:
+            self._say_problem("")
         if self.session.project is not None and self.session.read_only:
             self.refresh()
 
@@ -252,6 +256,8 @@ class RoundsPanel:
         text = log_text(message)
         if text:
             self._write_log(text)
+        if isinstance(message, (RunFinished, RunFailed, WorkerEnded)):
+            self._span = None  # a prediction or an estimate may follow, which are no rounds
         if isinstance(message, RunStarted):
             self._span = message.first, message.first + message.rounds - 1
         elif isinstance(message, StageStarted):
@@ -312,6 +318,7 @@ class RoundsPanel:
         self.ui.timeLabel.setVisible(bool(stage))
 
     def _say_problem(self, text: str) -> None:
+        self._problem = text
         self.ui.problemLabel.setText(f"⚠ {text}" if text else "")
         self.ui.problemLabel.setVisible(bool(text))
 

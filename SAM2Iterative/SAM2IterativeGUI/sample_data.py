@@ -86,6 +86,8 @@ def take_download(source: Any) -> None:
     archive = logic.downloadFileIntoCache(HIPPOCAMPUS.url, HIPPOCAMPUS.file, HIPPOCAMPUS.checksum)
     slicer.util.selectModule("SAM2Iterative")
     widget = slicer.modules.SAM2IterativeWidget
+    if not widget.session.may_close():
+        return
     folder = free_folder(Path(last_folder()), _("SAM2Iterative hippocampus"))
     guarded(lambda: make_public_project(widget.session, Path(archive), folder), _("The sample set could not be made a project."))
 

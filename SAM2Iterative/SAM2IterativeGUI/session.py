@@ -19,6 +19,7 @@ from SAM2IterativeLib.errors import ProjectError, SettingsError
 from SAM2IterativeLib.messages import (
     CaseSetAside,
     Message,
+    Refused,
     RoundFinished,
     RunFailed,
     RunFinished,
@@ -41,6 +42,7 @@ _TOPICS: dict[type[Message], tuple[Topic, ...]] = {
     RunStarted: ("run",),
     StageFinished: ("run",),
     CaseSetAside: ("cases",),
+    Refused: ("run",),
     RoundFinished: ("rounds", "cases"),
     RunFinished: ("run", "rounds", "cases"),
     RunFailed: ("run", "rounds", "cases"),
@@ -58,6 +60,7 @@ class Session(Observable[Topic]):
     Attributes:
         project: the open project; None where none is.
         rounds: how many rounds the person wants to do next, as the tab Rounds has it.
+        may_close: whether the project may be closed; it asks the person where something would be lost.
         go_to: ``go_to(tab, case="")`` opens a tab ("project", "setup", "rounds", "review", "results"), with a case in the review.
     """
 
@@ -67,6 +70,7 @@ class Session(Observable[Topic]):
         self.worker = worker or WorkerProcess()
         self.corrector = corrector or WorkerProcess()
         self.rounds = 3
+        self.may_close: Callable[[], bool] = lambda: True
         self.go_to: Callable[..., object] = lambda tab, case="": None
         self.worker.observe(self._on_message)
 

@@ -118,24 +118,21 @@ class SetupPanel:
         needed = [c for c in missing if c.purpose == "rounds"]
         if needed:
             names = ", ".join(c.name for c in needed)
-            text = _("<b>Missing for the rounds:</b> {names}.<br/>Review and export of segmentations work without.").format(names=names)
+            text = _("<b>Missing or too old for the rounds:</b> {names}.<br/>Review and export of segmentations work without.")
+            text = text.format(names=names)
         elif missing:
-            text = _("<b>The rounds can run.</b> Not installed: {names}.").format(names=", ".join(c.name for c in missing))
+            text = _("<b>The rounds can run.</b> Missing or too old: {names}.").format(names=", ".join(c.name for c in missing))
         else:
             text = _("<b>Everything is installed.</b>")
         self.ui.installLabel.setText(text)
         self.ui.installSection.collapsed = not missing
-        state = _("parts are missing for the rounds") if needed else _("the rounds can run")
+        state = _("parts for the rounds are missing or too old") if needed else _("the rounds can run")
         self.ui.installSection.text = _("What is installed: {state}").format(state=state)
         table = self.ui.componentTable
         table.setRowCount(len(installation.COMPONENTS))
         for row, component in enumerate(installation.COMPONENTS):
             there = component not in missing
-            cells = (
-                component.name,
-                (component.version or _("yes")) if there else _("missing"),
-                installation.purpose_text(component.purpose),
-            )
+            cells = (component.name, installation.state_text(component), installation.purpose_text(component.purpose))
             for column, cell in enumerate(cells):
                 item = qt.QTableWidgetItem(cell)
                 if not there:

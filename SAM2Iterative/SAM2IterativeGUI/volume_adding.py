@@ -42,7 +42,11 @@ class VolumeAdding:
         """Import the chosen folder."""
         images, labels = self._ui.imagesEdit.currentPath, self._ui.labelMapsEdit.currentPath
         names = [name.strip() for name in self._ui.labelNamesEdit.text.split(",") if name.strip()]
-        options = ImportOptions(on_mismatch=_MISMATCH[self._ui.mismatchCombo.currentIndex], opaque_ids=self._ui.opaqueIdsBox.checked)
+        options = ImportOptions(
+            resample_sheared=self._ui.resampleShearedBox.checked,
+            on_mismatch=_MISMATCH[self._ui.mismatchCombo.currentIndex],
+            opaque_ids=self._ui.opaqueIdsBox.checked,
+        )
         project = self._session.require_project()
         self._run(
             lambda: import_any(project, images, labels or None, label_names=names, options=options, on_case=self.show_progress),

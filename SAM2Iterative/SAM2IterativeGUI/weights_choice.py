@@ -102,7 +102,7 @@ class WeightsChoice:
     def _download_ended(self, name: str, error: SAM2IterativeError | None) -> None:
         self._session.notify("settings")
         if error is None:
-            slicer.util.showStatusMessage(_("{name} was downloaded and checked.").format(name=name), 8000)
+            slicer.util.showStatusMessage(_arrived(name), 8000)
         else:
             slicer.util.errorDisplay(_("The weights could not be downloaded.") + "\n\n" + error.sentence)
 
@@ -149,6 +149,12 @@ def about(weights: str) -> str:
     here = preset_path(weights).is_file()
     state = _("On this computer.") if here else _("Not on this computer yet: {size}.").format(size=_size(preset))
     return f"{preset.about} {state if here or not preset.shipped else weights_problem(weights)}"
+
+
+def _arrived(name: str) -> str:
+    if PRESETS[name].sha256:
+        return _("{name} was downloaded, and is the published file.").format(name=name)
+    return _("{name} was downloaded. No checksum of it is published: that it is the published file was not checked.").format(name=name)
 
 
 def _size(preset: Preset) -> str:

@@ -114,6 +114,8 @@ def _failure(name: str, code: int, said: str) -> SAM2IterativeError:
         return WeightsError(
             _("the file that came is not the published one, and was deleted."), where=preset.file, cure=_("Try again later.")
         )
+    if code == weights_fetching.NO_CHECKPOINT:
+        return WeightsError(_("what came is no checkpoint of PyTorch, and was deleted."), where=preset.file, cure=_("Try again later."))
     reason = said.splitlines()[-1] if said else exit_sentence(code)
     return ResourceError(
         _("{url} could not be fetched ({reason}).").format(url=preset.url, reason=reason),

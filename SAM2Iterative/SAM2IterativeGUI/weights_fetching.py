@@ -1,8 +1,9 @@
 """``python weights_fetching.py ADDRESS FILE SHA256 BYTES``: fetches one file in a process of its own, so that Slicer stays usable.
 
 What came so far lies beside the file under ``.part``, whose size is the progress; the file itself appears only when it is whole and
-checked. A download that was cut off goes on where it stopped if the address can do that and a checksum proves the result. The process
-ends when the other side closes its standard input. Needs nothing beyond Python.
+checked: against its checksum, or where none is published, for being a checkpoint at all. A download that was cut off goes on where it
+stopped if the address can do that and a checksum proves the result. The process ends when the other side closes its standard input.
+Needs nothing beyond Python.
 """
 
 from __future__ import annotations
@@ -17,10 +18,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-FETCHED, NOT_REACHED, NOT_THE_PUBLISHED_ONE = 0, 3, 4
+FETCHED, NOT_REACHED, NOT_THE_PUBLISHED_ONE, NO_CHECKPOINT = 0, 3, 4, 5
 """Exit codes; with the second, the last line on standard output says why."""
 LARGEST = 4_000_000_000
 """Bytes; no published file is larger, and an endless one must not fill the disk."""
+_CONTAINER = b"PK"
+"""A file that torch.save wrote begins with it; a web page that came in its place does not."""
 _BLOCK = 1 << 20
 _PARTIAL, _NO_SUCH_RANGE = 206, 416
 _TIMEOUT = 60.0
@@ -39,7 +42,7 @@ def fetch(address: str, file: Path, sha256: str = "", size: int = 0) -> int:
         sha256, size: of the published file; "" and 0 where not published.
 
     Returns:
-        ``FETCHED``, or ``NOT_THE_PUBLISHED_ONE``, in which case nothing is kept.
+        ``FETCHED``; or ``NOT_THE_PUBLISHED_ONE``, or without a checksum ``NO_CHECKPOINT``, in which case nothing is kept.
 
     Raises:
         OSError: no connection, or the disk is full; what came is kept if it can be continued.
@@ -53,6 +56,9 @@ def fetch(address: str, file: Path, sha256: str = "", size: int = 0) -> int:
     if (size and part.stat().st_size != size) or (sha256 and _sha256_of(part) != sha256):
         part.unlink()
         return NOT_THE_PUBLISHED_ONE
+    if not sha256 and not _begins_as_checkpoint(part):
+        part.unlink()
+        return NO_CHECKPOINT
     os.replace(part, file)
     return FETCHED
 
@@ -100,6 +106,11 @@ def _write(answer: Any, part: Path, goes_on: bool, largest: int) -> None:
             raise ConnectionError("the connection was cut off")
         out.flush()
         os.fsync(out.fileno())
+
+
+def _begins_as_checkpoint(path: Path) -> bool:
+    with open(path, "rb") as file:
+        return file.read(len(_CONTAINER)) == _CONTAINER
 
 
 def _sha256_of(path: Path) -> str:

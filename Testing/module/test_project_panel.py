@@ -11,6 +11,7 @@ import pytest
 from opened_module import column, make_sample, open_tab
 from small_cases import OBLIQUE, small_image, small_labels
 
+from SAM2IterativeLib.messages import StartRun
 from SAM2IterativeLib.project import Project
 from SAM2IterativeLib.volumes import write_label_map, write_volume
 
@@ -92,6 +93,24 @@ def test_a_folder_with_nothing_readable_says_so(module: Any, tmp_path: Path) -> 
     assert ui.caseTable.rowCount == 5
 
 
+def test_a_sheared_image_is_resampled_when_the_person_says_so(module: Any, tmp_path: Path) -> None:
+    ui, project = module.widget.ui, module.widget.session.create(tmp_path / "p")
+    (tmp_path / "data").mkdir()
+    header = (
+        "NRRD0004\ntype: short\ndimension: 3\nspace: left-posterior-superior\nsizes: 20 20 10\n"
+        "space directions: (1,0,0) (0.2,1,0) (0,0,2)\nspace origin: (0,0,0)\nkinds: domain domain domain\nendian: little\nencoding: raw\n\n"
+    )
+    (tmp_path / "data" / "x.nrrd").write_bytes(header.encode() + np.full((10, 20, 20), 100, "<i2").tobytes())
+    ui.imagesEdit.setCurrentPath(str(tmp_path / "data"))
+    assert not ui.resampleShearedBox.checked
+    harness.click(ui.addFolderButton)
+    assert "right angles" in ui.importLabel.text and "resampled" in ui.importLabel.text and not project.cases()
+    harness.click(ui.resampleShearedBox)
+    harness.click(ui.addFolderButton)
+    (case,) = project.cases()
+    assert "resampled copy" in ui.importLabel.text and project.read_case_image(case).array.max() == 100
+
+
 def test_what_is_loaded_becomes_a_case_on_its_own_grid(module: Any, tmp_path: Path) -> None:
     import slicer
 
@@ -163,6 +182,29 @@ def test_a_moved_volume_is_added_where_the_scene_shows_it(scene: Any) -> None:
         geometry_of(volume)
 
 
+def test_a_scaled_volume_lies_exactly_where_the_scene_shows_it_or_is_refused(scene: Any) -> None:
+    import slicer
+    import vtk
+
+    from SAM2IterativeGUI.loaded_volumes import geometry_of
+    from SAM2IterativeGUI.scene.volumes import vtk_matrix
+    from SAM2IterativeLib.errors import DataError
+
+    volume = slicer.util.addVolumeFromArray(np.zeros((3, 4, 5), np.int16), vtk_matrix(OBLIQUE), "scaled")
+    transform = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
+    volume.SetAndObserveTransformNodeID(transform.GetID())
+    matrix, last = vtk.vtkMatrix4x4(), np.array([2.0, 3.0, 4.0])
+    for axis in range(3):
+        matrix.SetElement(axis, axis, 2.5)
+    transform.SetMatrixTransformToParent(matrix)
+    np.testing.assert_allclose(geometry_of(volume).ras_of(last), 2.5 * np.asarray(OBLIQUE.ras_of(last)), atol=1e-6)
+    np.testing.assert_allclose(geometry_of(volume).spacing, 2.5 * np.asarray(OBLIQUE.spacing))
+    matrix.SetElement(0, 0, 1.0)
+    transform.SetMatrixTransformToParent(matrix)
+    with pytest.raises(DataError, match="right angles"):
+        geometry_of(volume)
+
+
 def test_labels_are_named_coloured_coded_added_and_removed(module: Any, tmp_path: Path) -> None:
     import qt
 
@@ -182,6 +224,22 @@ def test_labels_are_named_coloured_coded_added_and_removed(module: Any, tmp_path
     harness.click(ui.removeLabelButton)
     assert project.values == (1, 2)
     assert Project.open(project.folder, read_only=True).settings == project.settings, "written at once"
+
+
+def test_no_label_comes_or_goes_during_a_run_or_once_the_network_is_planned(pretending: Any, tmp_path: Path) -> None:
+    project, session = make_sample(pretending, tmp_path / "p"), pretending.widget.session
+    ui = open_tab(pretending, "Project")
+    ui.labelTable.setCurrentCell(0, 0)
+    session.worker.request(StartRun(str(project.folder), 1))
+    session.notify("run")
+    for button in (ui.addLabelButton, ui.removeLabelButton):
+        assert not button.enabled and "Pause them" in button.toolTip
+    harness.wait_until(lambda: not session.worker.busy, "the end of the run", seconds=30)
+    assert ui.addLabelButton.enabled and ui.removeLabelButton.enabled
+    project.plan_path.write_text("", encoding="utf-8")
+    session.notify("rounds")
+    for button in (ui.addLabelButton, ui.removeLabelButton):
+        assert not button.enabled and "new project" in button.toolTip
 
 
 def test_a_label_in_use_is_kept_and_the_sentence_says_by_which_case(module: Any, tmp_path: Path) -> None:
@@ -251,6 +309,18 @@ def test_a_folder_without_a_project_and_a_newer_one_give_a_sentence(module: Any,
     missing, newer = harness.dialogs.texts("error")
     assert "there is no project here" in missing
     assert "Update SAM2Iterative" in newer
+    assert module.widget.session.project is None
+
+
+def test_a_project_with_something_unsaved_stays_when_the_person_says_so(module: Any, tmp_path: Path) -> None:
+    project = make_sample(module, tmp_path / "project")
+    module.widget.session.may_close = lambda: False
+    harness.click(module.widget.ui.closeButton)
+    harness.dialogs.answer(str(tmp_path / "new"))
+    harness.click(module.widget.ui.createButton)
+    assert module.widget.session.project is project and not (tmp_path / "new").exists()
+    module.widget.session.may_close = lambda: True
+    harness.click(module.widget.ui.closeButton)
     assert module.widget.session.project is None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,22 @@ def test_labels_are_exported(labelled: Any, tmp_path: Path, number: int, suffix:
     written = list((tmp_path / "out").rglob(f"*{suffix}"))
     assert len(written) == (1 if number == 2 else 5)
     assert "files written" in ui.exportLabel.text
+
+
+def test_dicom_export_waits_for_its_package(labelled: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from SAM2IterativeGUI import installation
+
+    dicom = tuple(component for component in installation.COMPONENTS if component.purpose == "dicom")
+    monkeypatch.setattr(installation, "missing", lambda *purposes: dicom if "dicom" in purposes or not purposes else ())
+    monkeypatch.setitem(sys.modules, "highdicom", None)
+    monkeypatch.delitem(sys.modules, "SAM2IterativeLib.exchange.dicom_segmentation", raising=False)
+    ui = labelled.widget.ui
+    harness.choose(ui.formatCombo, "DICOM segmentation (.dcm)")
+    ui.exportFolderEdit.setCurrentPath(str(tmp_path / "out"))
+    harness.dialogs.answer(False)
+    harness.click(ui.exportButton)
+    assert harness.dialogs.texts("error") == []
+    assert "needs the package highdicom" in ui.exportLabel.text and not (tmp_path / "out").exists()
 
 
 def test_only_what_a_person_vouches_for(labelled: Any, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import harness
 import pytest
 from opened_module import column, make_sample, open_tab
 
-from SAM2IterativeLib.messages import Progress, RunFailed, WorkerEnded
+from SAM2IterativeLib.messages import Message, Progress, Refused, RunFailed, RunFinished, RunStarted, WorkerEnded
 from SAM2IterativeLib.project import Project
 
 
@@ -163,6 +163,43 @@ def test_the_time_left_is_told_once_it_is_known(opened: Any) -> None:
     assert ui.timeLabel.text == "About 1 h 02 min left."
     assert ui.stageProgress.value == 50
     assert ui.runProgress.value == round(100 * (1 + 1.5 / 4) / 4)
+
+
+@pytest.mark.parametrize(
+    "end", [RunFinished(1, False, "done"), RunFailed("the disk is full.", "ResourceError", "", "StartRun"), WorkerEnded(False, "It died.")]
+)
+def test_a_prediction_after_a_run_does_not_move_the_rounds(opened: Any, end: Message) -> None:
+    ui, panel = opened.widget.ui, opened.widget.panels["rounds"]
+    panel._on_message(RunStarted(2, 5, "CPU", 0))
+    panel._on_message(Progress(0, "training", 0.5, None, ""))
+    panel._on_message(end)
+    before = ui.runProgress.value
+    panel._on_message(Progress(0, "predict", 1.0, 3700.0, "a.nii.gz"))
+    assert ui.runProgress.value == before and "a.nii.gz" not in ui.stageLabel.text and "About" not in ui.timeLabel.text
+
+
+def test_a_worker_that_gives_a_sign_of_life_again_is_no_problem_any_more(opened: Any) -> None:
+    ui, session, panel = opened.widget.ui, opened.widget.session, opened.widget.panels["rounds"]
+    harness.click(ui.startButton)
+    session.worker._client.unresponsive = True
+    panel._on_watch()
+    assert "no sign of life" in ui.problemLabel.text
+    session.worker._client.unresponsive = False
+    panel._on_watch()
+    assert ui.problemLabel.isHidden() and ui.problemLabel.text == ""
+    panel._say_problem("Another one.")
+    panel._on_watch()
+    assert "Another one." in ui.problemLabel.text, "only what is over goes"
+
+
+def test_a_refused_start_can_be_tried_again(opened: Any) -> None:
+    ui, session = opened.widget.ui, opened.widget.session
+    harness.click(ui.startButton)
+    assert not ui.startButton.isEnabled()
+    session.worker._client._job = None
+    session.worker._client._messages.append(Refused("StartRun", "The project is in use."))
+    session.worker.poll()
+    assert "in use" in ui.problemLabel.text and ui.startButton.isEnabled()
 
 
 def test_a_run_of_another_program_is_shown(opened: Any, tmp_path: Path) -> None:

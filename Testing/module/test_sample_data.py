@@ -122,3 +122,7 @@ def test_it_is_downloaded_after_asking_and_opened(
     project = module.widget.session.project
     assert (project is not None) == agreed
     assert not agreed or len(project.cases("validation")) == 20
+    module.widget.session.may_close = lambda: False
+    harness.dialogs.answer(True)
+    take_download(None)
+    assert module.widget.session.project is project, "a project with something unsaved stays"

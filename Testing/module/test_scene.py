@@ -1,4 +1,4 @@
-"""A case in Slicer's scene, with the real MRML: geometry, labels, layers, markups, undo, files, and what the views show."""
+"""A case in Slicer's scene, with the real MRML: geometry, labels, layers, markups, undo, and what the views show."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ import harness
 import numpy as np
 import pytest
 from generated_case import ARTERY, LABELS, VALUES, GeneratedCase, generated_case
+from seen_layers import marked_as_locked, prompts_seen, reviewer_of, uncertainty_seen
 
-from SAM2IterativeLib.errors import DataError, GeometryError, ProjectError, ResourceError
+from SAM2IterativeLib.errors import DataError, GeometryError, ProjectError
 from SAM2IterativeLib.guidance.prompts import reviewed_prompt
-from SAM2IterativeLib.volumes import Geometry, LabelMap, Volume, read_label_map
+from SAM2IterativeLib.volumes import Geometry, LabelMap, Volume
 
 _TISSUE = "SCT^85756007^Tissue~SCT^85756007^Tissue"
 
@@ -147,6 +148,23 @@ class TestOwnership:
         layers = {node.GetBackgroundVolumeID() for node in slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode")}
         assert layers == {own.GetID()}
 
+    def test_removing_turns_the_views_back(self, scene: Any, case: GeneratedCase) -> None:
+        import slicer.util
+
+        from SAM2IterativeGUI.scene import CaseScene
+
+        def planes() -> dict[str, np.ndarray]:
+            nodes = slicer.util.getNodesByClass("vtkMRMLSliceNode")
+            return {node.GetLayoutName(): slicer.util.arrayFromVTKMatrix(node.GetSliceToRAS()) for node in nodes}
+
+        before = planes()
+        shown = CaseScene(LABELS)
+        for name in ("case_003", "case_004"):
+            shown.show(name, case.image)
+        assert any(not np.allclose(plane, before[name]) for name, plane in planes().items()), "an oblique image turns them"
+        shown.remove()
+        assert before and all(np.allclose(plane, before[name]) for name, plane in planes().items())
+
     def test_nothing_of_ours_is_saved_with_the_scene(self, reviewing: Any, case: GeneratedCase, scene: Any) -> None:
         reviewing.show_uncertainty(case.uncertainty)
         reviewing.show_prompts(case.prompts)
@@ -165,7 +183,7 @@ class TestOwnership:
         with pytest.raises(ProjectError, match="no case is shown"):
             reviewing.proposal()
         reviewing.forget()
-        assert (reviewing.case, reviewing.locked(), reviewing.uncertainty_visible()) == (None, (), False)
+        assert (reviewing.case, reviewing.locked(), uncertainty_seen()) == (None, (), False)
         reviewing.undo()
         reviewing.set_visible("coarse", True)
         reviewing.show("case_003", case.image)
@@ -181,12 +199,19 @@ class TestMasks:
         assert read.geometry.mismatch(case.truth.geometry, 1e-9) is None
 
     def test_segments_bear_the_labels(self, reviewing: Any) -> None:
+        import slicer
+
+        from SAM2IterativeGUI.scene import segmentations
+
         segmentation = reviewing.node("proposal").GetSegmentation()
         segments = [segmentation.GetNthSegment(number) for number in range(segmentation.GetNumberOfSegments())]
         assert [segment.GetName() for segment in segments] == [label.name for label in LABELS]
         assert [segment.GetLabelValue() for segment in segments] == list(VALUES)
         for segment, label in zip(segments, LABELS, strict=True):
             np.testing.assert_allclose(np.array(segment.GetColor()) * 255, label.colour, atol=0.01)
+        terms = [segmentations.tag(segment, slicer.vtkSegment.GetTerminologyEntryTagName()) for segment in segments]
+        assert terms[2] == ARTERY
+        assert all(_TISSUE in term for term in terms[:2])
 
     def test_a_label_that_is_not_on_the_image_has_an_empty_segment(self, shown: Any, case: GeneratedCase) -> None:
         only = LabelMap(np.where(case.truth.array == 7, 7, 0).astype(np.uint16), case.truth.geometry)
@@ -212,6 +237,15 @@ class TestMasks:
         harness.paint_segment(node, _segment_id(node, 7), mask)
         expected = np.where(mask, 7, case.truth.array)
         np.testing.assert_array_equal(reviewing.proposal().array, expected)
+
+    def test_edits_that_slicer_regrouped_are_read_under_their_labels(self, reviewing: Any, case: GeneratedCase) -> None:
+        node = reviewing.node("proposal")
+        for value in VALUES:
+            node.GetSegmentation().SeparateSegmentLabelmap(_segment_id(node, value))
+        mask = np.zeros(case.truth.geometry.size, bool)
+        mask[3, 10:14, 20:26] = True
+        harness.paint_segment(node, _segment_id(node, 300), mask)
+        np.testing.assert_array_equal(reviewing.proposal().array, np.where(mask, 300, case.truth.array))
 
     def test_overlapping_segments_become_one_label_each(self, reviewing: Any, case: GeneratedCase) -> None:
         import slicer.util
@@ -264,7 +298,7 @@ class TestUndo:
         reviewing.mark("in progress", "Dr. A", (7,))
         reviewing.write_result(case.propagated)
         reviewing.undo()
-        assert (reviewing.status(7), reviewing.reviewer(7)) == ("in progress", "Dr. A")
+        assert (reviewing.status(7), reviewer_of(reviewing.node("proposal"), 7)) == ("in progress", "Dr. A")
         assert reviewing.proposal().values == VALUES
 
     def test_the_segment_editors_history_takes_strokes_and_results_back_alike(self, reviewing: Any, case: GeneratedCase) -> None:
@@ -309,12 +343,10 @@ class TestLocks:
         assert not reviewing.restore_locked()
 
     def test_unlocking_lets_results_in_again(self, reviewing: Any, case: GeneratedCase) -> None:
-        from SAM2IterativeGUI.scene.segmentations import locked_values
-
         reviewing.lock(7, True)
-        assert (reviewing.locked(), locked_values(reviewing.node("proposal"))) == ((7,), (7,))
+        assert (reviewing.locked(), marked_as_locked(reviewing.node("proposal"), 7)) == ((7,), True)
         reviewing.lock(7, False)
-        assert (reviewing.locked(), locked_values(reviewing.node("proposal"))) == ((), ())
+        assert (reviewing.locked(), marked_as_locked(reviewing.node("proposal"), 7)) == ((), False)
         reviewing.write_result(case.propagated)
         np.testing.assert_array_equal(reviewing.proposal().array, case.propagated.array)
 
@@ -330,113 +362,12 @@ class TestStatus:
         shown = logic.GetSegmentStatusAsHumanReadableString(logic.GetSegmentStatus(segment))
         assert shown.lower() == status
         assert reviewing.status(7) == status
-        assert (reviewing.status(1), reviewing.reviewer(1)) == ("not started", "")
+        assert (reviewing.status(1), reviewer_of(reviewing.node("proposal"), 1)) == ("not started", "")
 
     def test_a_whole_case_is_marked_at_once(self, reviewing: Any) -> None:
         reviewing.mark("completed", "Dr. B")
-        assert [(reviewing.status(value), reviewing.reviewer(value)) for value in VALUES] == [("completed", "Dr. B")] * 3
-
-
-class TestFiles:
-    def test_a_seg_nrrd_file_keeps_everything(self, reviewing: Any, case: GeneratedCase, tmp_path: Path) -> None:
-        import slicer
-
-        from SAM2IterativeGUI.scene import segmentations
-
-        reviewing.mark("completed", "Dr. A", (1,))
-        path = tmp_path / "case.seg.nrrd"
-        reviewing.save_proposal(path)
-        node = segmentations.load(path, LABELS, "again", "case_003", reviewing.image_node())
-        np.testing.assert_array_equal(segmentations.read_labels(node, case.truth.geometry).array, case.truth.array)
-        segmentation = node.GetSegmentation()
-        for number, label in enumerate(LABELS):
-            segment = segmentation.GetNthSegment(number)
-            assert (segment.GetName(), segment.GetLabelValue()) == (label.name, label.value)
-            np.testing.assert_allclose(np.array(segment.GetColor()) * 255, label.colour, atol=0.01)
-        terms = [segmentations.tag(segmentation.GetNthSegment(n), slicer.vtkSegment.GetTerminologyEntryTagName()) for n in range(3)]
-        assert terms[2] == ARTERY
-        assert all(_TISSUE in term for term in terms[:2])
-        assert segmentations.status_of(node, 1) == "completed"
-        assert segmentations.tag(segmentation.GetNthSegment(0), segmentations.REVIEWER) == "Dr. A"
-
-    def test_other_programs_read_the_same_labels_on_the_same_grid(self, reviewing: Any, case: GeneratedCase, tmp_path: Path) -> None:
-        path = tmp_path / "case.seg.nrrd"
-        reviewing.save_proposal(path)
-        read = read_label_map(path)
-        np.testing.assert_array_equal(read.array, case.truth.array)
-        assert read.geometry.mismatch(case.truth.geometry) is None
-
-    def test_edits_that_slicer_regrouped_are_saved_under_their_labels(self, reviewing: Any, case: GeneratedCase, tmp_path: Path) -> None:
-
         node = reviewing.node("proposal")
-        for value in VALUES:
-            node.GetSegmentation().SeparateSegmentLabelmap(_segment_id(node, value))
-        mask = np.zeros(case.truth.geometry.size, bool)
-        mask[3, 10:14, 20:26] = True
-        harness.paint_segment(node, _segment_id(node, 300), mask)
-        path = tmp_path / "case.seg.nrrd"
-        reviewing.save_proposal(path)
-        np.testing.assert_array_equal(read_label_map(path).array, np.where(mask, 300, case.truth.array))
-
-    def test_a_file_of_the_persons_own_is_matched_by_name_then_by_value(
-        self, reviewing: Any, case: GeneratedCase, tmp_path: Path, scene: Any
-    ) -> None:
-        import slicer
-
-        from SAM2IterativeGUI.scene import segmentations
-        from SAM2IterativeGUI.scene.volumes import labels_image
-
-        node = scene.AddNewNodeByClass("vtkMRMLSegmentationNode")
-        image = labels_image(np.where(case.truth.array == 7, 2, 0).astype(np.uint8) + (case.truth.array == 1), case.truth.geometry)
-        for name, value in (("Anything", 1), ("GLAND", 2)):
-            segment = slicer.vtkSegment()
-            segment.SetName(name)
-            segment.SetLabelValue(value)
-            segment.AddRepresentation("Binary labelmap", image)
-            node.GetSegmentation().AddSegment(segment, name)
-        path = tmp_path / "own.seg.nrrd"
-        storage = slicer.vtkMRMLSegmentationStorageNode()
-        storage.SetFileName(str(path))
-        assert storage.WriteData(node)
-        reviewing.load_proposal(path)
-        expected = np.where(case.truth.array == 300, 0, case.truth.array)
-        np.testing.assert_array_equal(reviewing.proposal().array, expected)
-        assert "own" not in _our_nodes(scene)
-        reviewing.undo()
-        np.testing.assert_array_equal(reviewing.proposal().array, case.truth.array)
-        assert segmentations.locked_values(reviewing.node("proposal")) == ()
-
-    def test_a_file_that_is_none_is_refused_by_name(self, reviewing: Any, tmp_path: Path) -> None:
-        from harness import faults
-
-        path = tmp_path / "broken.seg.nrrd"
-        path.write_text("not a segmentation")
-        with pytest.raises(DataError, match=r"broken\.seg\.nrrd"):
-            reviewing.load_proposal(path)
-        faults.forget()  # Slicer's own readers complain too
-        with pytest.raises(DataError, match=r"absent\.seg\.nrrd"):
-            reviewing.load_proposal(tmp_path / "absent.seg.nrrd")
-
-    def test_a_folder_that_cannot_be_written_leaves_the_old_file(self, reviewing: Any, tmp_path: Path, monkeypatch: Any) -> None:
-        import slicer
-
-        path = tmp_path / "case.seg.nrrd"
-        path.write_bytes(b"old")
-
-        class FullDisk:
-            """Slicer's writer on a full disk."""
-
-            def SetFileName(self, name: str) -> None:
-                Path(name).write_bytes(b"half")
-
-            def WriteData(self, node: Any) -> bool:
-                return False
-
-        monkeypatch.setattr(slicer, "vtkMRMLSegmentationStorageNode", FullDisk)
-        with pytest.raises(ResourceError, match=r"case\.seg\.nrrd"):
-            reviewing.save_proposal(path)
-        assert path.read_bytes() == b"old"
-        assert [p.name for p in tmp_path.iterdir()] == ["case.seg.nrrd"]
+        assert [(reviewing.status(value), reviewer_of(node, value)) for value in VALUES] == [("completed", "Dr. B")] * 3
 
 
 class TestUncertainty:
@@ -455,9 +386,9 @@ class TestUncertainty:
         composites = slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode")
         assert {c.GetForegroundVolumeID() for c in composites} == {node.GetID()}
         assert {c.GetBackgroundVolumeID() for c in composites} == {shown.image_node().GetID()}
-        assert shown.uncertainty_visible()
+        assert uncertainty_seen()
         shown.set_uncertainty_visible(False)
-        assert not shown.uncertainty_visible()
+        assert not uncertainty_seen()
         assert {c.GetForegroundVolumeID() for c in composites} == {None}
 
     def test_it_has_one_legend_and_one_set_of_colours(self, shown: Any, case: GeneratedCase) -> None:
@@ -544,7 +475,7 @@ class TestPrompts:
         shown.show_prompts(case.prompts[:1])
         nodes = slicer.util.getNodesByClass("vtkMRMLMarkupsNode")
         assert {node.GetName().partition(":")[0] for node in nodes} == {LABELS[0].name}
-        assert not shown.prompts_visible()
+        assert not prompts_seen()
         assert not any(node.GetDisplayNode().GetVisibility() for node in nodes)
         shown.show_prompts([])
         assert slicer.util.getNodesByClass("vtkMRMLMarkupsNode") == []

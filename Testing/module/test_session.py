@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from SAM2IterativeLib.errors import ProjectError
-from SAM2IterativeLib.messages import RoundFinished, RunFinished, StageFinished
+from SAM2IterativeLib.messages import Refused, RoundFinished, RunFinished, StageFinished
 from SAM2IterativeLib.project import Project
 from SAM2IterativeLib.settings import Label, Settings, replaced
 
@@ -87,6 +87,11 @@ def test_the_workers_news_become_topics(session: Any, told: list[str]) -> None:
     session._on_message(RoundFinished(1, {}))
     session._on_message(RunFinished(2, False, "done"))
     assert told == ["rounds", "cases", "run", "rounds", "cases"]
+
+
+def test_a_refused_request_is_news_of_the_run(session: Any, told: list[str]) -> None:
+    session._on_message(Refused("StartRun", "The worker was not greeted."))
+    assert told == ["run"]
 
 
 def test_settings_that_the_worker_wrote_are_seen(session: Any, told: list[str], tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 import harness
 import pytest
-from opened_module import make_sample, open_tab
+from opened_module import column, make_sample, open_tab
 
 from SAM2IterativeLib.presets import ADAPTED, weights_in_use
 from SAM2IterativeLib.project import Project
@@ -147,6 +147,26 @@ def test_sam2_is_exactly_the_one_that_the_project_checked(nothing_installed: Non
     assert listed.strip() in (_REPOSITORY / "sam2-requirement.txt").read_text()
 
 
+def test_what_is_too_old_is_told_and_only_replaced_after_asking(module: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from SAM2IterativeGUI import installation
+
+    versions = {"torch": "2.1.0+cu121", "torchvision": "0.25.0", "monai": "1.10", "safetensors": "0.4.3", "sam2": "1.1.0"}
+    monkeypatch.setattr(installation.Component, "installed", property(lambda self: True))
+    monkeypatch.setattr(installation.Component, "version", property(lambda self: versions.get(self.package, "")))
+    panel = module.widget.panels["setup"]
+    panel.runner = recorder = Recorder()
+    ui = open_tab(module, "Setup")
+    assert column(ui.componentTable, 1)[:4] == ["too old (2.1.0+cu121, 2.10 is needed)", "0.25.0", "1.1.0", "1.10"]
+    assert "too old for the rounds:</b> PyTorch." in ui.installLabel.text
+    harness.dialogs.answer(False)
+    harness.click(ui.installButton)
+    (asked,) = harness.dialogs.texts("question")
+    assert "take their place: PyTorch 2.1.0+cu121." in asked and recorder.calls == []
+    harness.dialogs.answer(True)
+    harness.click(ui.installButton)
+    assert recorder.calls == [("torch",)]
+
+
 def test_a_failed_installation_says_what_failed(nothing_installed: None, module: Any) -> None:
     panel = module.widget.panels["setup"]
     panel.runner = Recorder(failing="monai")
@@ -222,6 +242,24 @@ class TestWeights:
         assert "not the published one" in said or "more came than was published" in said
         assert not (tmp_path / "weights" / "sam2.1_hiera_tiny.pt").exists()
         assert "Not on this computer yet" in ui.weightsLabel.text
+
+    @pytest.mark.parametrize(("came", "checksum"), [(b"weights" * 1000, True), (b"PK\3\4" * 1000, False), (b"<html>", False)])
+    def test_only_what_was_checked_is_called_so(
+        self, module: Any, ui: Any, tmp_path: Path, published: Path, monkeypatch: pytest.MonkeyPatch, came: bytes, checksum: bool
+    ) -> None:
+        from SAM2IterativeLib import presets
+
+        published.write_bytes(came)
+        if not checksum:
+            monkeypatch.setitem(presets.PRESETS, "sam2.1-tiny", replace(presets.PRESETS["sam2.1-tiny"], sha256="", size=0))
+        self._download(module, ui)
+        said = " ".join(harness.dialogs.texts("status"))
+        if came == b"<html>":
+            assert "no checkpoint" in harness.dialogs.texts("error")[0] and list((tmp_path / "weights").iterdir()) == []
+        elif checksum:
+            assert "is the published file" in said
+        else:
+            assert "was not checked" in said
 
     def test_without_the_source_the_sentence_offers_another_way(self, module: Any, ui: Any, published: Path) -> None:
         published.unlink()

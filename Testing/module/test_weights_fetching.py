@@ -68,9 +68,16 @@ def test_what_was_cut_off_goes_on_where_it_stopped(fetching: Any, serve: Any, tm
 
 def test_without_a_checksum_it_begins_anew(fetching: Any, serve: Any, tmp_path: Path) -> None:
     fetching.part_of(tmp_path / "w.pt").write_bytes(b"of another file")
-    server = serve(Server())
+    server = serve(Server(b"PK" + CONTENT))
     assert fetching.fetch("https://example.org/w.pt", tmp_path / "w.pt") == fetching.FETCHED
-    assert server.asked == [None] and (tmp_path / "w.pt").read_bytes() == CONTENT
+    assert server.asked == [None] and (tmp_path / "w.pt").read_bytes() == b"PK" + CONTENT
+
+
+@pytest.mark.parametrize("came", [b"<!DOCTYPE html><html>Sign in</html>", b""])
+def test_without_a_checksum_it_must_at_least_be_a_checkpoint(fetching: Any, serve: Any, tmp_path: Path, came: bytes) -> None:
+    serve(Server(came))
+    assert fetching.fetch("https://example.org/w.pt", tmp_path / "w.pt") == fetching.NO_CHECKPOINT
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_part_that_is_whole_already_is_no_dead_end(fetching: Any, serve: Any, tmp_path: Path) -> None:

@@ -4,7 +4,7 @@
 
 - ``ownership``: which nodes are ours, so that the person's own are never touched;
 - ``volumes``: the image and its grid;
-- ``segmentations``: label maps as segmentations and back, status, locks, reviewer, .seg.nrrd;
+- ``segmentations``: label maps as segmentations and back, status, locks, reviewer;
 - ``uncertainty``: the overlay with its colours and legend;
 - ``prompt_markups``: key frames and prompts as markups;
 - ``slices``: what the slice views show, and where they stand.

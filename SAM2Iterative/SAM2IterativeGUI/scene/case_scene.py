@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -185,11 +184,6 @@ class CaseScene:
         self.set_uncertainty_visible(True)
         return node
 
-    def uncertainty_visible(self) -> bool:
-        """Whether the overlay is to be seen."""
-        node = ownership.the_owned(uncertainty.PART)
-        return node is not None and any(layers.foreground == node.GetID() for layers in slices.layers_of_views().values())
-
     def set_uncertainty_visible(self, visible: bool) -> None:
         """Show or hide the overlay and its legend."""
         node = ownership.the_owned(uncertainty.PART)
@@ -213,10 +207,6 @@ class CaseScene:
             geometry: the grid that they count in, where SAM2 saw the case along other slices than its own.
         """
         prompt_markups.show_prompts(prompts, self.labels, geometry or self.geometry, str(self.case))
-
-    def prompts_visible(self) -> bool:
-        """Whether prompts are to be seen."""
-        return prompt_markups.visibility()
 
     def set_prompts_visible(self, visible: bool) -> None:
         """Show or hide the prompts."""
@@ -247,13 +237,20 @@ class CaseScene:
         node = self.node("proposal")
         self._history = SegmentationHistory(node) if node is not None else None
 
-    def proposal(self) -> LabelMap:
+    def proposal(self, *, skip_foreign: bool = False) -> LabelMap:
         """The proposal as it stands, corrections included, on the image's grid; locked segments are as they were locked.
+
+        Args:
+            skip_foreign: leave out segments that are none of the project's labels, instead of refusing them.
 
         Raises:
             DataError: a person added a segment that is none of the project's labels.
         """
-        return self._with_locked(segmentations.read_labels(self._proposal_node(), self.geometry))
+        return self._with_locked(segmentations.read_labels(self._proposal_node(), self.geometry, skip_foreign=skip_foreign))
+
+    def foreign_segments(self) -> tuple[str, ...]:
+        """The names of the proposal's segments that are none of the project's labels."""
+        return segmentations.foreign_names(self._proposal_node())
 
     def write_result(self, label_map: LabelMap) -> None:
         """Put an AI result into the proposal; locked segments stay as they are, and one undo takes it back."""
@@ -293,41 +290,17 @@ class CaseScene:
         return True
 
     def mark(self, status: Status, reviewer: str, values: Iterable[int] = ()) -> None:
-        """Set the status and reviewer of the proposal's segments of the given label values; of all for ()."""
+        """Set the status and reviewer of the proposal's segments of the given label values, as far as they are there; of all for ()."""
         node = self._proposal_node()
         for value in tuple(values) or tuple(label.value for label in self.labels):
+            if segmentations.segment_id_of(node, value) is None:  # a person removed it
+                continue
             segmentations.set_status(node, value, status)
             segmentations.set_tag(node, value, segmentations.REVIEWER, reviewer)
 
     def status(self, value: int) -> Status:
         """The status of a label's segment."""
         return segmentations.status_of(self._proposal_node(), value)
-
-    def reviewer(self, value: int) -> str:
-        """Who set the status of a label's segment; "" for nobody."""
-        node = self._proposal_node()
-        segment_id = segmentations.segment_id_of(node, value)
-        return segmentations.tag(node.GetSegmentation().GetSegment(segment_id), segmentations.REVIEWER) if segment_id else ""
-
-    def save_proposal(self, path: Path) -> None:
-        """Write the proposal as .seg.nrrd, with names, colours, terminology, status and reviewer."""
-        segmentations.write_labels(self._proposal_node(), self.proposal(), self.labels)
-        segmentations.save(self._proposal_node(), self.labels, self.geometry, path)
-
-    def load_proposal(self, path: Path) -> None:
-        """Take a .seg.nrrd file as the proposal: ``save_proposal``'s, or one whose segments have the labels' names or values.
-
-        Locked segments stay, and one undo takes it back.
-
-        Raises:
-            DataError: the file cannot be read, or a segment is none of the project's labels.
-        """
-        node = segmentations.load(path, self.labels, "loading", str(self.case), self._image_node())
-        try:
-            label_map = segmentations.read_labels(node, self.geometry)
-        finally:
-            ownership.remove("loading")
-        self.write_result(label_map)
 
     def _drop(self) -> None:
         ownership.remove()

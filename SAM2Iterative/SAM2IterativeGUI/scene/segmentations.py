@@ -8,7 +8,6 @@ Slicer did in between.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -16,8 +15,7 @@ import slicer
 import vtk
 from slicer.i18n import tr as _
 
-from SAM2IterativeLib.errors import DataError, ResourceError
-from SAM2IterativeLib.files import atomic_write
+from SAM2IterativeLib.errors import DataError
 from SAM2IterativeLib.settings import Label
 from SAM2IterativeLib.volumes import Geometry, LabelMap
 
@@ -30,7 +28,7 @@ Status = Literal["not started", "in progress", "completed", "flagged"]
 LABEL_VALUE = "SAM2Iterative.LabelValue"
 LOCKED = "SAM2Iterative.Locked"
 REVIEWER = "SAM2Iterative.Reviewer"
-"""Tags of a segment; they survive a .seg.nrrd file."""
+"""Tags of a segment."""
 
 _MASK = "Binary labelmap"
 _EMPTY = "segment_of_label_"
@@ -66,15 +64,22 @@ def write_labels(node: Any, label_map: LabelMap, labels: Sequence[Label]) -> Non
     node.EndModify(was_modifying)
 
 
-def read_labels(node: Any, geometry: Geometry) -> LabelMap:
+def read_labels(node: Any, geometry: Geometry, *, skip_foreign: bool = False) -> LabelMap:
     """The label map that a segmentation shows, on a grid.
 
     Where segments overlap, which the Segment Editor only allows on request, the lower one in the list wins.
+
+    Args:
+        node: the segmentation.
+        geometry: of the label map.
+        skip_foreign: leave out segments that a person added, instead of refusing them.
 
     Raises:
         DataError: a person added a segment that is none of the project's labels.
     """
     segments = {key: segment for key, segment in _segments(node).items() if segment.GetRepresentation(_MASK) is not None}
+    if skip_foreign:
+        segments = {key: segment for key, segment in segments.items() if value_of(segment) is not None}
     values = [_known_value(segment) for segment in segments.values()]
     kind = np.uint8 if max(values, default=0) < 256 else np.uint16
     if not segments:
@@ -93,6 +98,11 @@ def read_labels(node: Any, geometry: Geometry) -> LabelMap:
 def segment_id_of(node: Any, value: int) -> str | None:
     """The id of the segment that stands for a label value; None where a person removed it."""
     return next((segment_id for segment_id, segment in _segments(node).items() if value_of(segment) == value), None)
+
+
+def foreign_names(node: Any) -> tuple[str, ...]:
+    """The names of the segments that a person added and that stand for no label."""
+    return tuple(segment.GetName() for segment in _segments(node).values() if value_of(segment) is None)
 
 
 def value_of(segment: Any) -> int | None:
@@ -126,56 +136,6 @@ def status_of(node: Any, value: int) -> Status:
     """The status of a label's segment."""
     number = slicer.vtkSlicerSegmentationsModuleLogic.GetSegmentStatus(_segment(node, value))
     return next(status for status, known in _statuses().items() if known == number)
-
-
-def locked_values(node: Any) -> tuple[int, ...]:
-    """The label values whose segments are locked, ascending."""
-    found = [value_of(segment) for segment in _segments(node).values() if tag(segment, LOCKED)]
-    return tuple(sorted(value for value in found if value is not None))
-
-
-def save(node: Any, labels: Sequence[Label], geometry: Geometry, path: Path) -> None:
-    """Write a .seg.nrrd file, atomically: geometry, label values, names, colours, terminology, status and tags.
-
-    Raises:
-        DataError: see ``read_labels``.
-        ResourceError: the file could not be written.
-    """
-    # The person's edits may have renumbered labels; in the file each segment has its own label's value again.
-    write_labels(node, read_labels(node, geometry), labels)
-    storage = slicer.vtkMRMLSegmentationStorageNode()
-    with atomic_write(path) as temporary:
-        storage.SetFileName(str(temporary))
-        if not storage.WriteData(node):
-            raise ResourceError(_("the segmentation could not be written."), where=path.name, cure=_("Check the disk and the folder."))
-
-
-def load(path: Path, labels: Sequence[Label], part: str, case: str, image_node: Any) -> Any:
-    """A segmentation from a .seg.nrrd file, owned. Segments that ``save`` did not write are matched by name, then by label value.
-
-    Raises:
-        DataError: Slicer cannot read it.
-    """
-    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", path.stem)
-    storage = slicer.vtkMRMLSegmentationStorageNode()
-    storage.SetFileName(str(path))
-    if not path.is_file() or not storage.ReadData(node):
-        slicer.mrmlScene.RemoveNode(node)
-        raise DataError(_("the segmentation cannot be read."), where=path.name, cure=_("Choose a .seg.nrrd file."))
-    node.SetReferenceImageGeometryParameterFromVolumeNode(image_node)
-    for segment in _segments(node).values():
-        label = _label_of(segment, labels)
-        if label is not None:
-            segment.SetTag(LABEL_VALUE, str(label.value))
-    return own(node, part, case)
-
-
-def _label_of(segment: Any, labels: Sequence[Label]) -> Label | None:
-    value, name = value_of(segment), segment.GetName().casefold()
-    if value is None:
-        named = [label for label in labels if label.name.casefold() == name]
-        value = named[0].value if named else segment.GetLabelValue()
-    return next((label for label in labels if label.value == value), None)
 
 
 def _add_segment(node: Any, label: Label) -> Any:

@@ -20,19 +20,31 @@ _ALONG = 0.9
 
 @dataclass(frozen=True)
 class Layers:
-    """What one view showed before: ids of the volumes, and the foreground's opacity."""
+    """What one view showed before, and where it stood.
+
+    Attributes:
+        background, foreground, label: ids of the volumes.
+        opacity: the foreground's, 0-1.
+        plane: (4, 4), from the slice to RAS mm; None for a view without a slice.
+    """
 
     background: str | None
     foreground: str | None
     label: str | None
     opacity: float
+    plane: np.ndarray | None
 
 
 def layers_of_views() -> dict[str, Layers]:
     """What every slice view shows now, by the view's name."""
+    planes = {node.GetLayoutName(): slicer.util.arrayFromVTKMatrix(node.GetSliceToRAS()) for node in slice_views()}
     return {
         node.GetLayoutName(): Layers(
-            node.GetBackgroundVolumeID(), node.GetForegroundVolumeID(), node.GetLabelVolumeID(), node.GetForegroundOpacity()
+            node.GetBackgroundVolumeID(),
+            node.GetForegroundVolumeID(),
+            node.GetLabelVolumeID(),
+            node.GetForegroundOpacity(),
+            planes.get(node.GetLayoutName()),
         )
         for node in slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode")
     }
@@ -47,6 +59,11 @@ def restore_layers(kept: dict[str, Layers]) -> None:
             node.SetForegroundVolumeID(_existing(layers.foreground))
             node.SetLabelVolumeID(_existing(layers.label))
             node.SetForegroundOpacity(layers.opacity)
+    for node in slice_views():
+        layers = kept.get(node.GetLayoutName())
+        if layers is not None and layers.plane is not None:
+            node.GetSliceToRAS().DeepCopy(slicer.util.vtkMatrixFromArray(layers.plane))
+            node.UpdateMatrices()
 
 
 def show_image(image_node: Any) -> None:
