@@ -105,7 +105,7 @@ def one_run(options: argparse.Namespace) -> dict[str, Any]:
     result: dict[str, Any] = {
         "dataset": options.dataset, "labelled": options.labelled, "unlabelled": len(unlabelled), "seed": options.seed,
         "settings": options.set, "views": list(plan.views), "steps": [plan.first_steps, plan.round_steps], "device": device.sentence,
-        "corrected": options.corrected, "plan": plan.digest[:12], "compact": PRESETS["compact"].sha256[:12],
+        "later_rounds": options.rounds, "corrected": options.corrected, "plan": plan.digest[:12], "compact": PRESETS["compact"].sha256[:12],
     }  # fmt: skip
     wanted = options.only.split(",")
     if "loop" in wanted:
@@ -225,14 +225,14 @@ def table(results: Sequence[dict[str, Any]]) -> str:
     parts = []
     for key in sorted({_kind(r) for r in results}):
         group = [r for r in results if _kind(r) == key]
-        dataset, labelled, unlabelled, corrected, steps, views, settings, plan = key
+        dataset, labelled, unlabelled, corrected, rounds, steps, views, settings, plan = key
         seeds = ", ".join(str(seed) for seed in sorted({r["seed"] for r in group}))
         changed = f"; {', '.join(settings)}" if settings else ""
         planned = f"; plan {plan}" if plan else ""
         reviewed = f", {corrected} corrected between two rounds" if corrected else ""
         seen = "one view" if len(views) == 1 else f"{len(views)} views"
         title = f"**{dataset}, {labelled} labelled, {unlabelled} unlabelled{reviewed}**"
-        parts.append(f"\n{title} (seeds {seeds}; {seen}; {steps[0]} steps, then {steps[1]} a round{changed}{planned})\n")
+        parts.append(f"\n{title} (seeds {seeds}; {seen}; {steps[0]} steps, then {rounds} rounds of {steps[1]}{changed}{planned})\n")
         parts.append("| on the validation cases | Dice | HD95 mm |\n|---|---|---|")
         for title, name in _ROWS:
             found = [r[name] for r in group if name in r]
@@ -247,10 +247,10 @@ def table(results: Sequence[dict[str, Any]]) -> str:
     return "\n".join(parts)
 
 
-def _kind(result: dict[str, Any]) -> tuple[str, int, int, int, tuple[int, ...], tuple[int, ...], tuple[str, ...], str]:
+def _kind(result: dict[str, Any]) -> tuple[str, int, int, int, int, tuple[int, ...], tuple[int, ...], tuple[str, ...], str]:
     """What must agree for results to stand in one table.
 
-    Older results lack "corrected" and "plan" (its hash); without "views" there was one.
+    Older results lack "corrected" and "plan" (its hash); without "later_rounds" there were two, without "views" one.
     """
     views = tuple(result.get("views", (0,)))
     return (
@@ -258,6 +258,7 @@ def _kind(result: dict[str, Any]) -> tuple[str, int, int, int, tuple[int, ...], 
         result["labelled"],
         result["unlabelled"],
         result.get("corrected", 0),
+        result.get("later_rounds", 2),
         tuple(result["steps"]),
         views,
         tuple(result["settings"]),
