@@ -83,7 +83,7 @@ def test_labels_of_another_size_are_refused_by_name() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"channels": 3, "neighbours": 0}, "1 channels, the plan 3"),
+        ({"channels": 3, "neighbours": 0}, "1 channels, the network is made for images with 3"),
         ({"classes": 1}, r"hold class 2, the plan knows 0\.\.1"),
     ],
 )
