@@ -133,6 +133,14 @@ def test_negatives_come_first_from_other_classes_near_the_border() -> None:
     assert at(prompt.negative_points, distance)[0] <= np.min(distance[labels[0] == 2]) + 2.5
 
 
+def test_a_class_far_away_takes_no_negatives_from_the_border() -> None:
+    labels = picture((2, (58, 58), 5), (1, (16, 16), 8))
+    prompt = make_prompt(one_hot(labels, 2, 0.95), sure(labels), 0, 1, SETTINGS)
+    assert prompt is not None
+    assert len(prompt.negative_points) == 3 and (at(prompt.negative_points, labels[0]) == 0).all()
+    assert (at(prompt.negative_points, ndimage.distance_transform_edt(labels[0] != 1)) < 10).all()
+
+
 def test_without_other_classes_negatives_lie_on_confident_background() -> None:
     labels = picture((1, (32, 32), 12))
     doubt = sure(labels)
