@@ -123,16 +123,19 @@ class Project:
     def change_settings(self, settings: Settings) -> None:
         """Write what differs from the settings known so far; the rest stays as the file has it.
 
-        For the file may have changed since it was read: by hand, or by the worker that adapted SAM2.
+        For the file may have changed since it was read: by hand, or by the worker that adapted SAM2. Where nothing differs it is not
+        touched, so that what a person wrote between the lines stays.
 
         Raises:
             ProjectError: a label would be dropped that a label map or a reviewer's decision holds.
         """
         self.require_writable()
         with self.journal.writing():  # the worker writes settings too
-            settings = merged(read_settings(self.folder / "project.toml"), self.settings, settings)
+            written = read_settings(self.folder / "project.toml")
+            settings = merged(written, self.settings, settings)
             self._require_no_label_dropped(settings)
-            write_settings(self.folder / "project.toml", settings)
+            if settings != written:
+                write_settings(self.folder / "project.toml", settings)
         self.settings = settings
 
     def reread_settings(self) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -138,6 +139,14 @@ def test_a_mistake_in_an_option_is_not_kept(tmp_path: Path) -> None:
             call("run", tmp_path / "p", *option)
     with Project.open(tmp_path / "p", read_only=True) as project:
         assert project.settings == before
+
+
+def test_a_run_leaves_what_a_person_wrote_into_the_settings(walk: Path, tmp_path: Path) -> None:
+    shutil.copytree(walk / "p", tmp_path / "p")
+    file = tmp_path / "p" / "project.toml"
+    file.write_text("# my own words\n" + file.read_text())
+    call("run", tmp_path / "p", "--rounds", "1")
+    assert "my own words" in file.read_text()
 
 
 def test_a_failed_new_leaves_nothing_in_the_way(walk: Path, tmp_path: Path) -> None:
