@@ -105,9 +105,7 @@ class Layers:
     def lay(self, decision: Decision, label_map: LabelMap | None) -> None:
         """Lay one decision over what stands so far."""
         slices = list(decision.slices) or list(range(self.geometry.slices))
-        columns = [self.values.index(v) for v in decision.segments if v in self.values]
-        if not decision.segments:
-            columns = list(range(len(self.values)))
+        columns = [column for column, value in enumerate(self.values) if not decision.segments or value in decision.segments]
         if not columns:
             return  # about labels that the project no longer has
         if decision.whole:

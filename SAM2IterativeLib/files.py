@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from .errors import DataError, ResourceError
+from .errors import DataError, ProjectError, ResourceError
 
 IMAGE_SUFFIXES = (".nii.gz", ".seg.nrrd", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd", ".png", ".jpg", ".jpeg", ".tif", ".tiff")
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
@@ -103,6 +103,12 @@ def replace(source: Path, target: Path, attempts: int = 8) -> None:
             if getattr(error, "winerror", None) not in _BUSY_ON_WINDOWS or attempt == attempts - 1:
                 raise
             time.sleep(0.05 * 2**attempt)
+
+
+def require_empty(folder: Path) -> None:
+    """Raise ProjectError if a folder that is to be filled holds something; it need not exist."""
+    if folder.is_dir() and any(folder.iterdir()):
+        raise ProjectError("the folder is not empty; nothing is overwritten.", where=folder.name, cure="Choose a new folder.")
 
 
 def is_temporary(path: Path) -> bool:

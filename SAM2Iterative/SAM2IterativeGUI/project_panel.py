@@ -199,8 +199,8 @@ class ProjectPanel:
 
     def _why_fixed_labels(self) -> str:
         """Why no label can come or go; "" where it can."""
-        if self.session.worker.busy:
-            return _("The rounds are going on. Pause them to change this.")
+        if self.session.why_fixed:
+            return self.session.why_fixed
         planned = self.session.project is not None and self.session.project.plan_path.is_file()
         return _("The network was planned for these labels: other labels need a new project.") if planned else ""
 

@@ -124,6 +124,11 @@ class Session(Observable[Topic]):
         """What the person should know about the open project, e.g. why it is read-only; "" for nothing."""
         return "" if self.project is None else self.project.notice
 
+    @property
+    def why_fixed(self) -> str:
+        """Why what a run depends on cannot be changed now; "" where it can."""
+        return _("The rounds are going on. Pause them to change this.") if self.worker.busy else ""
+
     def require_free(self) -> None:
         """Refuse what would disturb a run.
 

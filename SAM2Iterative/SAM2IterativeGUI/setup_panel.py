@@ -165,7 +165,7 @@ class SetupPanel:
         ui, session = self.ui, self.session
         closed = "" if session.project else _("Open a project first: these choices belong to it.")
         locked = closed or (_("This project is open for reading only.") if session.read_only else "")
-        locked = locked or (_("The rounds are going on. Pause them to change this.") if session.worker.busy else "")
+        locked = locked or session.why_fixed
         missing = _("Install what is missing first.") if installation.missing("rounds") else ""
         everything = "" if installation.missing() else _("Everything is installed.")
         reasons = dict.fromkeys(self._choices, locked)

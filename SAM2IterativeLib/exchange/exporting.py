@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from ..errors import DataError, ProjectError, ResourceError
+from ..files import require_empty
 from ..project import Case, Project
 from ..review import FinalLabels, Review
 from ..volumes import write_label_map
@@ -52,8 +53,7 @@ def export_labels(
         ResourceError: the disk is full; nothing is left in the folder then.
     """
     target = Path(folder)
-    if target.is_dir() and any(target.iterdir()):
-        raise ProjectError("the folder is not empty; nothing is overwritten.", where=target.name, cure="Choose a new folder.")
+    require_empty(target)
     if format == "nnunet":
         root, left_out = export_nnunet(project, target, pseudo_labels=pseudo_labels, on_case=on_case)
         return ExportReport(tuple(sorted(p for p in root.rglob("*") if p.is_file())), tuple(left_out.items()))

@@ -153,9 +153,9 @@ class _Intake:
         """Give a project without labels those that the names and the files tell of."""
         if self.project.values:
             return
-        found = _values_found(candidates)
+        found, segments = _labels_found(candidates)
         values = sorted({value for held in found for value in held if held != (255,)}) or ([1] if (255,) in found else [])
-        labels = labels_of_names(names, values) if names else _labels_of(values, _segments_found(candidates))
+        labels = labels_of_names(names, values) if names else _labels_of(values, segments)
         if labels:
             self.project.add_labels(labels)
         for value in values if len(found) >= 5 else ():
@@ -280,25 +280,21 @@ def resampled_label_map(label: LabelMap, grid: Geometry) -> LabelMap:
     return LabelMap(sitk.GetArrayFromImage(copy), grid)
 
 
-def _values_found(candidates: Sequence[Candidate]) -> list[tuple[int, ...]]:
-    """The values of each label map that can be read and is no Slicer segmentation; what cannot be read is named when its case is taken."""
-    found = []
+def _labels_found(candidates: Sequence[Candidate]) -> tuple[list[tuple[int, ...]], list[Label]]:
+    """The values of each label map, and of Slicer segmentations in their place the segments that show a voxel.
+
+    What cannot be read is named when its case is taken.
+    """
+    values: list[tuple[int, ...]] = []
+    segments: list[Label] = []
     for path in (c.label for c in candidates if c.label):
         with contextlib.suppress(SAM2IterativeError):
-            if not segments_of(path):
-                found.append(read_label_map(path).values)
-    return found
-
-
-def _segments_found(candidates: Sequence[Candidate]) -> list[Label]:
-    """The segments of all Slicer segmentations that can be read and that show a voxel."""
-    found: list[Label] = []
-    for path in (c.label for c in candidates if c.label):
-        with contextlib.suppress(SAM2IterativeError):
-            segments = segments_of(path)
-            shown = read_label_map(path).values if segments else ()
-            found += [segment for segment in segments if segment.value in shown]
-    return found
+            shown, named = read_label_map(path).values, segments_of(path)
+            if named:
+                segments += [segment for segment in named if segment.value in shown]
+            else:
+                values.append(shown)
+    return values, segments
 
 
 def _labels_of(values: Sequence[int], segments: Sequence[Label]) -> tuple[Label, ...]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DataError, ProjectError, ResourceError, SettingsError
-from ..files import stem_of, suffix_of, write_text
+from ..files import require_empty, stem_of, suffix_of, write_text
 from ..project import Case, Project, Role, case_id_of, label_of
 from ..review import Review
 from ..settings import Label
@@ -94,8 +94,7 @@ def export_nnunet(
     root = Path(folder)
     if not re.fullmatch(r"Dataset\d{3}_.+", root.name):
         root = root / f"Dataset{number:03d}_{case_id_of(project.settings.name or 'SAM2Iterative')}"
-    if root.is_dir() and any(root.iterdir()):
-        raise ProjectError("the folder is not empty; nothing is overwritten.", where=root.name, cure="Choose a new folder.")
+    require_empty(root)
     review, refused, training = Review(project), {}, 0
     cases = project.cases(usable=True)
     colour = bool(cases) and project.read_case_image(cases[0]).colour

@@ -46,13 +46,15 @@ def by_name(label_map: LabelMap, path: str | Path, labels: Sequence[Label]) -> L
     Raises:
         DataError: a segment bears the name of no label, or two segments that of one.
     """
+    shown = label_map.values
+    segments = [segment for segment in segments_of(path) if segment.value in shown]
+    if not segments:
+        return label_map
     values_of = {label.name.strip().casefold(): label.value for label in labels}
     nameless = {label.value for label in labels if _NAMELESS.fullmatch(label.name.strip())}
     table = np.arange(int(label_map.array.max(initial=0)) + 1)
     taken: dict[int, str] = {}
-    for segment in segments_of(path):
-        if segment.value not in label_map.values:
-            continue
+    for segment in segments:
         value = values_of.get(segment.name.strip().casefold())
         if value is None:
             if not (_NAMELESS.fullmatch(segment.name.strip()) or segment.value in nameless):

@@ -317,10 +317,7 @@ class IFDL(Method):
         return self._outcome(round, case, (PROPOSAL, WEIGHTS), numbers)
 
     def _proposal_before(self, round: int, case: Case) -> LabelMap | None:
-        """The pseudo-label of the round before; None where there was none, or where its files are no longer what the round made."""
-        if not self.run.project.journal.unit_done(round - 1, "pseudo_label", case.id):
-            return None
-        return read_label_map(self._path(round - 1, case, PROPOSAL), trusted=True)
+        return read_label_map(self._path(round - 1, case, PROPOSAL), trusted=True) if self._has_past(round, case) else None
 
     # Files
 

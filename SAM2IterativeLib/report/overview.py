@@ -111,13 +111,14 @@ def _waiting_card(project: Project) -> Card:
 
 def _settled_card(project: Project) -> Card:
     question, limit = "Did the labels settle?", project.settings.rounds.converged_dice
-    known = [(r, numbers["stability"]) for r, numbers in project.journal.rounds().items() if numbers.get("stability") is not None]
+    rounds = project.journal.rounds()
+    known = [(r, numbers["stability"]) for r, numbers in rounds.items() if numbers.get("stability") is not None]
     if not known:
         return Card(question, "too early", "that takes two finished rounds to compare")
     (last, value), before = known[-1], known[-2][1] if len(known) > 1 else None
     trend = "" if before is None else f" (one round earlier {number(before)})"
     detail = f"Dice {number(value)} between the labels of rounds {last - 1} and {last}{trend}; above {limit:g} they stand still"
-    settled = project.journal.rounds()[last].get("converged", value > limit)
+    settled = rounds[last].get("converged", value > limit)
     if settled and value <= limit:
         detail += ", or where that grows no more, as here"
     return Card(question, "yes", detail, "good") if settled else Card(question, "not yet", detail, "open")
