@@ -49,8 +49,8 @@ PRESETS = {
         "compact",
         "compact.safetensors",
         "",
-        10_341_804,
-        "ef266b5869a1f8aae3aa5bac901f864789870101d06ffc0b717d898ec847b3f7",
+        10_341_828,
+        "be95d86498133108f226c21d6551e160a477e62af3a170ec72a88a48f738c04a",
         "Shipped: small, fast on a CPU, trained on generated volumes only.",
     ),
     "sam2.1-tiny": Preset(

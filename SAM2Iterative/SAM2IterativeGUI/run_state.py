@@ -103,7 +103,7 @@ def log_text(message: Message) -> str:
         what = f"{stage_text(message.stage)}, {message.case}" if message.case else stage_text(message.stage)
         return _("Round {round}: {what}: done in {seconds} s").format(round=message.round, what=what, seconds=f"{message.seconds:.1f}")
     if isinstance(message, RoundFinished):
-        return _("Round {round} is done. {verdict}").format(round=message.round, verdict=message.numbers.get("verdict", ""))
+        return _("Round {round} is done; {verdict}").format(round=message.round, verdict=message.numbers.get("verdict", ""))
     if isinstance(message, RunFinished):
         return _("The run ended: {reason}").format(reason=message.reason)
     if isinstance(message, CaseSetAside):

@@ -139,6 +139,8 @@ def pretrain(
     seed: Annotated[int, typer.Option("--seed")] = 0,
     start: Annotated[Path | None, typer.Option("--start", help="Finished compact weights to begin with.")] = None,
     learning_rate: Annotated[float, typer.Option("--learning-rate", help="The largest learning rate.")] = 8e-4,
+    batch: Annotated[int, typer.Option("--batch", min=1, help="Volumes a step, as a multiple; more than 1 is for GPUs.")] = 1,
+    recorded: Annotated[int, typer.Option("--recorded", min=0, help="Kinds of exercises kept as CUDA graphs; with --start.")] = 0,
     device: _Device = "auto",
 ) -> None:
     """Make compact SAM2 weights from generated volumes. Ctrl-C keeps what is done; the same command continues."""
@@ -150,7 +152,9 @@ def pretrain(
         raise SettingsError(f"'{output.name}' must end in .safetensors.", where="--output")
     with stop_on_interrupt() as stop_asked:
         begun = 0.6 if start else 0.0  # the easy part of the curriculum is for random weights
-        plan = PretrainingPlan(minutes=minutes, seed=seed, learning_rate=learning_rate, curriculum_from=begun)
+        plan = PretrainingPlan(
+            minutes=minutes, seed=seed, batch=batch, recorded=recorded, learning_rate=learning_rate, curriculum_from=begun
+        )
         chosen = choose_device(device)
         run_session(plan, checkpoint, chosen, output, lambda text: console.print(text, highlight=False), stop_asked, start)
 

@@ -231,7 +231,7 @@ class SliceFeatures:
 
     def select(self, indices: torch.Tensor) -> SliceFeatures:
         """The features of some slices, repeated where an index is repeated."""
-        return SliceFeatures([level[indices] for level in self.levels], self.positions)
+        return SliceFeatures([level.index_select(0, indices) for level in self.levels], self.positions)
 
     def in_float(self) -> SliceFeatures:
         """The same in single precision; caches keep half."""

@@ -40,7 +40,7 @@ from ..settings import MemorySettings, replaced
 from .calibration import calibrate_object_score
 from .evaluation import LabelledVolume, prompted_slices, true_prompt
 from .exercise_run import exercise_loss
-from .tasks import Clip, Exercise
+from .tasks import Clip, Exercise, with_prompt_details
 
 HELD_OUT_KEY_FRAMES = 3
 TRAINABLE = ("sam_mask_decoder", "memory_attention", "memory_encoder", "obj_ptr_proj", "obj_ptr_tpos_proj", "maskmem_tpos_enc")
@@ -246,6 +246,10 @@ def mediocre_logits(labels: np.ndarray, class_count: int, seed: int = 0) -> np.n
 
 def sample_real_exercise(generator: torch.Generator) -> Exercise:
     """One of the exercises that the rounds ask of SAM2: prompts on a first slice, memories of other cases, clips of up to eight."""
+    return with_prompt_details(_sample_real_kind(generator), generator)
+
+
+def _sample_real_kind(generator: torch.Generator) -> Exercise:
     pick = float(torch.rand(1, generator=generator, device=generator.device))
     prompt = ("box", "dense", "points", "mask")[int(torch.randint(0, 4, (1,), generator=generator, device=generator.device))]
     length = int(torch.randint(3, 9, (1,), generator=generator, device=generator.device))

@@ -6,12 +6,12 @@ As in ``anatomy``, ``sample_appearance`` holds the randomness of what belongs to
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
 
-from .anatomy import HALF, STRUCTURES, uniform
+from .anatomy import HALF, STRUCTURES, Anatomy, label_volumes, sample_anatomy, uniform, vary
 
 _BACKGROUND, _BODY = 0, STRUCTURES
 _TISSUES = STRUCTURES + 1
@@ -21,6 +21,7 @@ _LEAST_CONTRAST = 0.12
 """Between a structure and what surrounds it: what nobody can see, nothing can be learned from."""
 _DRAWS = 12
 _ALIKE_SHARE, _RIM_SHARE = 0.3, 0.5
+_WIDEST_RIM = 3.0
 REFERENCE_SIDE = 128
 """Pixels per row in which blur and coarseness are told; a volume painted with more of them looks the same, only finer."""
 
@@ -73,7 +74,7 @@ def sample_appearance(
         means=means,
         textures=uniform(generator, 0.0, 0.10, b, _TISSUES) * uniform(generator, 0.0, 0.8, b, 1),
         rims=_sample_rims(generator, alike) * contrast[:, 0, 0],
-        rim_widths=uniform(generator, 1.0, 3.0, b),
+        rim_widths=uniform(generator, 1.0, _WIDEST_RIM, b),
         clutter=uniform(generator, 0.0, 0.25, b) * contrast[:, 0, 0],
         bias=uniform(generator, 0.0, 0.3, b),
         noise=uniform(generator, 0.0, 0.1, b),
@@ -114,11 +115,53 @@ def _sample_rims(generator: torch.Generator, alike: torch.Tensor) -> torch.Tenso
     return dark * uniform(generator, 0.1, 0.4, b) * (alike | _chosen(generator, b, _RIM_SHARE))
 
 
-def paint(labels: torch.Tensor, look: Appearance, generator: torch.Generator) -> torch.Tensor:
+@dataclass(frozen=True)
+class Backdrop:
+    """What is seen behind the labelled structures: ``numbers`` (B, T, h, w), 0 for nothing, and the ``means`` (B, S) of these numbers."""
+
+    numbers: torch.Tensor
+    means: torch.Tensor
+
+
+@dataclass(frozen=True)
+class Scenery:
+    """Structures that are seen and never asked for, as most of what a real scan shows.
+
+    Attributes:
+        anatomy: where they are. means: (B, S) their intensities. shown: (B,) bool, the volumes that have any.
+    """
+
+    anatomy: Anatomy
+    means: torch.Tensor
+    shown: torch.Tensor
+
+    def varied(self, generator: torch.Generator) -> Scenery:
+        """What another individual shows of the same kind."""
+        return replace(self, anatomy=vary(self.anatomy, generator))
+
+    def backdrop(self, positions: torch.Tensor, shifts: torch.Tensor, side: int) -> Backdrop:
+        """Slices of it; the arguments are those of ``anatomy.label_volumes``."""
+        labels = label_volumes(self.anatomy, positions, shifts, side)
+        there = self.shown[:, None, None, None] & (labels < STRUCTURES)
+        return Backdrop(torch.where(there, labels, torch.zeros_like(labels)), self.means)
+
+
+def sample_scenery(generator: torch.Generator, look: Appearance, share: float) -> Scenery:
+    """Draw scenery for about ``share`` of the volumes of ``look``; half of it has the intensity of a labelled structure."""
+    b = len(look.blur)
+    means = uniform(generator, 0.05, 0.95, b, STRUCTURES)
+    like = torch.randint(1, STRUCTURES, (b, STRUCTURES), generator=generator, device=generator.device)
+    alike = torch.rand(b, STRUCTURES, generator=generator, device=generator.device) < 0.5
+    means = torch.where(alike, look.means[..., 0].gather(1, like), means)
+    return Scenery(sample_anatomy(generator, b), means, _chosen(generator, b, share))
+
+
+def paint(labels: torch.Tensor, look: Appearance, generator: torch.Generator, backdrop: Backdrop | None = None) -> torch.Tensor:
     """Images of label volumes.
 
     Args:
         labels: (B, T, h, w) uint8 of ``anatomy.label_volumes``.
+        backdrop: what is seen beside them.
 
     Returns:
         (B, T, 3, h, w) float32, each volume scaled to mean 0 and deviation 1, clipped to [-4, 4].
@@ -128,7 +171,14 @@ def paint(labels: torch.Tensor, look: Appearance, generator: torch.Generator) ->
     rows = torch.arange(b, device=labels.device)[:, None]
     flat = tissue.flatten(1)
     clean = look.means[rows, flat].view(b, t, h, w, 3).permute(0, 1, 4, 2, 3)
-    clean = clean + (_texture(tissue, look, generator) + _rims(tissue, look, generator))[:, :, None]
+    seen = tissue
+    if backdrop is not None:
+        there = ((tissue == _BACKGROUND) | (tissue == _BODY)) & (backdrop.numbers > 0)
+        number = torch.where(there, backdrop.numbers, torch.zeros_like(backdrop.numbers)).long()
+        intensity = backdrop.means[rows, number.flatten(1)].view(b, t, 1, h, w)
+        clean = torch.where(there[:, :, None], intensity, clean)
+        seen = torch.where(there, _TISSUES + number, tissue)
+    clean = clean + (_texture(tissue, look, generator) + _rims(seen, look, generator))[:, :, None]
     image = _blurred(clean.flatten(0, 1), look.blur.repeat_interleave(t) * h / REFERENCE_SIDE).view_as(clean)
     image = image * (1 + look.bias[:, None, None, None, None] * _smooth(generator, b, 1, t, h, w, 3)[:, 0, :, None])
     image = _coarse(image, look, generator)
@@ -158,12 +208,13 @@ def _rims(tissue: torch.Tensor, look: Appearance, generator: torch.Generator) ->
     """Thin walls where two tissues meet (B, T, h, w), stronger here, weaker there, and with gaps, as valves and worn walls are."""
     b, t, h, w = tissue.shape
     strength = (0.8 + 0.6 * _smooth(generator, b, 1, t, h, w, 6)[:, 0]).clamp(0, 1)
+    one = tissue.flatten(0, 1)[:, None].float()
+    widest = max(1, round(_WIDEST_RIM * h / REFERENCE_SIDE / 2))
+    reach = (look.rim_widths * (h / REFERENCE_SIDE / 2)).round().clamp(1, widest)  # on either side of the border
     walls = torch.zeros(b, t, h, w, device=tissue.device)
-    for i in torch.nonzero(look.rims).flatten().tolist():
-        reach = max(1, round(float(look.rim_widths[i]) * h / REFERENCE_SIDE / 2))  # on either side of the border
-        one = tissue[i, :, None].float()
-        largest, smallest = (F.max_pool2d(sign * one, 2 * reach + 1, 1, reach) * sign for sign in (1, -1))
-        walls[i] = (largest != smallest)[:, 0].float()
+    for r in range(1, widest + 1):
+        largest, smallest = (F.max_pool2d(sign * one, 2 * r + 1, 1, r) * sign for sign in (1, -1))
+        walls = torch.where((reach == r)[:, None, None, None], (largest != smallest).float().view_as(walls), walls)
     return look.rims[:, None, None, None] * walls * strength
 
 
@@ -182,11 +233,28 @@ def _blurred(images: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
 
 def _coarse(image: torch.Tensor, look: Appearance, generator: torch.Generator) -> torch.Tensor:
     """Noise added on the scanner's own coarser pixels, then interpolated, as a small field of view looks after resizing."""
-    b, t, _, h, w = image.shape
-    result = []
-    for i in range(b):
-        size = min(h, max(24, round(REFERENCE_SIDE / float(look.coarse[i]))))
-        small = F.interpolate(image[i], size=(size, size), mode="bilinear", align_corners=False, antialias=True)
-        noise = torch.randn(t, 1, size, size, generator=generator, device=generator.device)
-        result.append(F.interpolate(small + float(look.noise[i]) * noise, size=(h, w), mode="bilinear", align_corners=False))
-    return torch.stack(result)
+    b, t, _, h, _ = image.shape
+    size = (REFERENCE_SIDE / look.coarse).round().clamp(24, h)
+    most = int(size.max())
+    down, up = _shrinking(size, most, h), _enlarging(size, most, h)
+    small = down @ image @ down.transpose(-1, -2)
+    noise = torch.randn(b, t, 1, most, most, generator=generator, device=generator.device)
+    small = small + look.noise[:, None, None, None, None] * noise
+    return up @ small @ up.transpose(-1, -2)
+
+
+def _shrinking(size: torch.Tensor, most: int, side: int) -> torch.Tensor:
+    """Matrices (B, 1, 1, most, side) that average ``side`` pixels into ``size`` (B,) larger ones, triangle-weighted; further rows are 0."""
+    scale = (side / size)[:, None, None]
+    centre = (torch.arange(most, device=size.device)[:, None] + 0.5) * scale
+    pixel = torch.arange(side, device=size.device) + 0.5
+    weight = (1 - (pixel - centre).abs() / scale).clamp(min=0)
+    weight = weight / weight.sum(-1, keepdim=True).clamp(min=1e-6)
+    return (weight * (centre < side))[:, None, None]
+
+
+def _enlarging(size: torch.Tensor, most: int, side: int) -> torch.Tensor:
+    """Matrices (B, 1, 1, side, most) that interpolate ``size`` (B,) pixels linearly to ``side``."""
+    pixel = torch.arange(side, device=size.device)[:, None] + 0.5
+    place = (pixel * (size / side)[:, None, None] - 0.5).clamp(min=0).minimum((size - 1)[:, None, None])
+    return (1 - (place - torch.arange(most, device=size.device)).abs()).clamp(min=0)[:, None, None]

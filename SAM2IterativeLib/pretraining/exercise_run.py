@@ -77,7 +77,7 @@ def _prompted(
     if exercise.prompt == "mask" or memories.recent or len(memories.conditioning) > exercise.support:
         # Words for "not here" exist only as an empty mask, so a further prompted slice is given by its mask.
         return track_slice(model, features, number, memories, mask=masks[:, None].float(), first=True), None
-    points, dense = _prompt(exercise.prompt, masks, generator)
+    points, dense = _prompt(exercise, masks, generator)
     result = track_slice(model, features, number, memories, points=points, previous_logits=dense)
     loss = slice_loss(result, masks, score_weight)
     for _ in range(exercise.corrections):
@@ -88,14 +88,13 @@ def _prompted(
     return result, loss / (1 + exercise.corrections)
 
 
-def _prompt(kind: str, masks: torch.Tensor, generator: torch.Generator) -> tuple[Points, torch.Tensor | None]:
-    """Sparse points and, for "dense", logits; half of the dense prompts come with a box."""
-    if kind == "click":
+def _prompt(exercise: Exercise, masks: torch.Tensor, generator: torch.Generator) -> tuple[Points, torch.Tensor | None]:
+    """Sparse points and, for "dense", logits."""
+    if exercise.prompt == "click":
         return clicks(masks, ~masks, 1, 0, generator), None
-    if kind == "points":
-        return clicks(masks, ~masks, 3, int(torch.randint(0, 3, (1,), generator=generator, device=masks.device)), generator), None
-    if kind == "dense":
-        alone = bool(torch.rand(1, generator=generator, device=masks.device) < 0.5)
-        points = padding_points(len(masks), masks.device) if alone else boxes(masks, generator)
+    if exercise.prompt == "points":
+        return clicks(masks, ~masks, 3, exercise.negatives, generator), None
+    if exercise.prompt == "dense":
+        points = boxes(masks, generator) if exercise.boxed else padding_points(len(masks), masks.device)
         return points, coarse_logits(masks, generator)
     return boxes(masks, generator), None

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
 
 from ..foundation.tracking import Points
 from .anatomy import label_volumes, sample_anatomy, uniform, vary
-from .appearance import REFERENCE_SIDE, paint, sample_appearance
+from .appearance import REFERENCE_SIDE, paint, sample_appearance, sample_scenery
 
 MINIMUM_AREA = 40 / REFERENCE_SIDE**2
 """Share of the slice that an object covers on its prompted slice."""
@@ -18,6 +18,8 @@ GUIDED_SHARE = 0.35
 """Share of the later clips whose slices come with a network's logits, as in the rounds."""
 COARSEST = 4.0
 """Largest pixels of a clip's scanner, in 1/``REFERENCE_SIDE`` of the field of view: 32 pixels a row, as windows around hippocampi have."""
+SCENERY_SHARE = 0.5
+"""Share of the volumes that show structures nobody asks for, some of them as bright as those that are asked for."""
 SLICE_DISTANCES = (0.015, 0.2)
 """Range of the distance between slices in half fields of view, wide enough that many objects end within a clip."""
 
@@ -34,6 +36,7 @@ class Exercise:
         support: slices of a relative of each volume, given with their masks before the clip starts.
         corrections: further clicks on the first slice.
         guided: whether every slice that is not prompted comes with what a mediocre network says of it.
+        negatives: clicks beside the object among "points". boxed: whether a "dense" prompt comes with a box.
     """
 
     volumes: int
@@ -44,6 +47,8 @@ class Exercise:
     support: int = 0
     corrections: int = 0
     guided: bool = False
+    negatives: int = 0
+    boxed: bool = False
 
 
 @dataclass(frozen=True)
@@ -64,17 +69,31 @@ class Clip:
 
 
 def sample_exercise(generator: torch.Generator, progress: float) -> Exercise:
-    """The curriculum: ``progress`` in [0, 1] moves from dense to sparse prompts and from slices to long clips."""
+    """The curriculum: ``progress`` in [0, 1] moves from dense to sparse prompts and from slices to long clips.
+
+    Args:
+        generator: of the CPU, so that no device is waited for.
+    """
+    return with_prompt_details(_sample_kind(generator, progress), generator)
+
+
+def with_prompt_details(exercise: Exercise, generator: torch.Generator) -> Exercise:
+    """The exercise with up to two negative clicks among its points, and every other time a box with its dense prompt."""
+    negatives = int(torch.randint(0, 3, (1,), generator=generator, device=generator.device))
+    return replace(exercise, negatives=negatives, boxed=float(uniform(generator, 0, 1, 1)) < 0.5)
+
+
+def _sample_kind(generator: torch.Generator, progress: float) -> Exercise:
     r = float(uniform(generator, 0, 1, 1))
     single_share = 0.9 if progress < 0.05 else 0.55
     dense_share = max(0.15, 0.9 - 4 * progress)
     prompt = _prompt(float(uniform(generator, 0, 1, 1)), dense_share)
     if r < single_share:
-        corrections = int(torch.randint(0, 3, (1,), generator=generator, device=generator.device)) if progress > 0.1 else 0
+        corrections = int(torch.randint(0, 3, (1,), generator=generator)) if progress > 0.1 else 0
         return Exercise(volumes=12, objects=3, length=1, prompt="box" if prompt == "mask" else prompt, corrections=corrections)
     longest = 3 if progress < 0.15 else 5 if progress < 0.4 else 8
     shortest = 2 if progress < 0.5 else 4
-    length = int(torch.randint(shortest, longest + 1, (1,), generator=generator, device=generator.device))
+    length = int(torch.randint(shortest, longest + 1, (1,), generator=generator))
     u = float(uniform(generator, 0, 1, 1))
     guided = progress > 0.3 and float(uniform(generator, 0, 1, 1)) < GUIDED_SHARE
     volumes = max(3, 24 // length)
@@ -94,8 +113,12 @@ def _prompt(r: float, dense_share: float) -> str:
     return "box" if place < 0.5 else "points" if place < 0.65 else "click" if place < 0.75 else "mask"
 
 
-def make_clip(exercise: Exercise, generator: torch.Generator, side: int) -> Clip:
-    """Generate the volumes of an exercise, ``side`` pixels wide, and choose objects that are visible on the first slice."""
+def make_clip(exercise: Exercise, generator: torch.Generator, side: int, scenery_share: float = SCENERY_SHARE) -> Clip:
+    """Generate the volumes of an exercise, ``side`` pixels wide, and choose objects that are visible on the first slice.
+
+    Args:
+        scenery_share: the share of the volumes that show more than can be asked for.
+    """
     v, length, support = exercise.volumes, exercise.length, exercise.support
     anatomy = sample_anatomy(generator, v)
     look = sample_appearance(generator, v, finest=min(1.0, REFERENCE_SIDE / side), coarsest=COARSEST)
@@ -106,15 +129,18 @@ def make_clip(exercise: Exercise, generator: torch.Generator, side: int) -> Clip
     motion = 0.02 * torch.randn(v, length, 2, generator=generator, device=generator.device)
     motion = motion * (torch.rand(v, 1, 1, generator=generator, device=generator.device) < 0.4)
     labels = label_volumes(anatomy, positions, motion, side)
-    images = paint(labels, look, generator)
+    scenery = sample_scenery(generator, look, scenery_share)
+    images = paint(labels, look, generator, scenery.backdrop(positions, motion, side))
     chosen = choose_objects(labels, exercise.objects, generator)
     support_images = images[:, :0]
     support_masks = _object_masks(labels[:, :0], chosen)
     if support:
         relative = vary(anatomy, generator)
         where = first + distance * length * uniform(generator, -0.3, 1.0, v, support) * direction
-        relatives = label_volumes(relative, where, torch.zeros(v, support, 2, device=where.device), side)
-        support_images = paint(relatives, look, generator)
+        still = torch.zeros(v, support, 2, device=where.device)
+        relatives = label_volumes(relative, where, still, side)
+        behind = scenery.varied(generator).backdrop(where, still, side)
+        support_images = paint(relatives, look, generator, behind)
         support_masks = _object_masks(relatives, chosen)
     owner = torch.arange(v, device=labels.device).repeat_interleave(exercise.objects)
     return Clip(images, _object_masks(labels, chosen), support_images, support_masks, owner)
@@ -185,8 +211,9 @@ def correction(masks: torch.Tensor, logits: torch.Tensor, generator: torch.Gener
 def _random_pixels(region: torch.Tensor, count: int, generator: torch.Generator) -> torch.Tensor:
     """(n, count, 2) pixel centres (x, y), preferring the interior of the region; the whole slice where it is empty."""
     soft = F.avg_pool2d(region.float()[:, None], 5, 1, 2)[:, 0] * region
-    weight = (soft.square() + 1e-8).flatten(1)
-    index = torch.multinomial(weight, count, replacement=True, generator=generator)
+    up_to = (soft.square() + 1e-8).flatten(1).cumsum(1)  # torch.multinomial would wait for the device
+    drawn = torch.rand(len(region), count, generator=generator, device=region.device) * up_to[:, -1:]
+    index = torch.searchsorted(up_to, drawn).clamp(max=up_to.shape[1] - 1)
     side = region.shape[-1]
     return torch.stack([index % side, index // side], -1).float() + 0.5
 

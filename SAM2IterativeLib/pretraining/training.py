@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -15,12 +16,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from ..device import Device
-from ..errors import ResourceError, WeightsError
+from ..errors import ResourceError, SettingsError, WeightsError
 from ..files import write_bytes
 from ..foundation.arithmetic import fast_arithmetic
 from ..foundation.checkpoints import load_foundation, read_tensors
 from ..foundation.sam2_model import CompactArchitecture, SAM2Base, build_compact
 from .exercise_run import exercise_loss
+from .replay import Recorder, repertoire
 from .tasks import Clip, Exercise, make_clip, sample_exercise
 
 REFUSED_IN_A_ROW = 50
@@ -36,6 +38,10 @@ class PretrainingPlan:
         steps: an upper bound on the steps as well (0: none). A training that reaches it long before its time is over repeats itself
             exactly on the same device, however often it was interrupted.
         learning_rate: peak; rises over 2 % of the time, falls linearly to a fiftieth over the last 40 %.
+        batch: how many times the curriculum's number of volumes a step shows; more than 1 is for GPUs.
+        recorded: how many kinds of exercises, drawn once from the end of the curriculum, are recorded as CUDA graphs and replayed
+            (``replay``), ten times as fast; 0: none, every step draws its kind anew. Volumes are new in every step either way, but after
+            an interruption prompts are drawn otherwise than they would have been.
         average: decay of the moving average of the weights, which is what is kept.
         checkpoint_minutes: a checkpoint is written this often.
         score_from: share of the time from which the object score is trained.
@@ -45,6 +51,8 @@ class PretrainingPlan:
     minutes: float = 120.0
     steps: int = 0
     seed: int = 0
+    batch: int = 1
+    recorded: int = 0
     learning_rate: float = 8e-4
     weight_decay: float = 0.02
     average: float = 0.998
@@ -82,6 +90,7 @@ class Pretraining:
 
     Raises:
         WeightsError: the checkpoint or ``start`` is damaged, or of another architecture.
+        SettingsError: exercises are to be recorded where that cannot be.
     """
 
     def __init__(
@@ -92,6 +101,12 @@ class Pretraining:
         architecture: CompactArchitecture | None = None,
         start: Path | None = None,
     ) -> None:
+        if plan.recorded and (device.kind != "cuda" or plan.curriculum_from < 0.5):
+            raise SettingsError(
+                "exercises can be recorded on a CUDA GPU only, and for a training that starts from finished weights.",
+                where="recorded",
+                cure="Leave it out, or choose device = 'cuda' and weights to start from.",
+            )
         torch.manual_seed(plan.seed)
         self.plan = plan
         self.checkpoint = checkpoint
@@ -102,9 +117,16 @@ class Pretraining:
             self._begin_with(start)
         self.average = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
         self.optimiser = torch.optim.AdamW(
-            self.model.parameters(), lr=plan.learning_rate, betas=(0.9, 0.98), weight_decay=plan.weight_decay
+            self.model.parameters(),
+            lr=plan.learning_rate,
+            betas=(0.9, 0.98),
+            weight_decay=plan.weight_decay,
+            fused=device.kind == "cuda",
         )
         self.progress = Progress()
+        self._stream = torch.cuda.Stream(device.torch) if device.kind == "cuda" else None
+        self._recorder: Recorder | None = None
+        self._repertoire = repertoire(plan.seed, plan.recorded, progress=1.0)
         self._generator_thread = ThreadPoolExecutor(1)
         self._upcoming: Future[tuple[Exercise, Clip, torch.Generator]] | None = None
         self._refused = 0
@@ -141,8 +163,18 @@ class Pretraining:
         """Whether nothing is left to do."""
         return self.share >= 1.0
 
+    def record(self) -> None:
+        """Record the plan's ``recorded`` exercises; nothing else may use the device meanwhile."""
+        self.model.train()
+        generator = torch.Generator(self.device.torch).manual_seed(self.plan.seed)
+        self._recorder = Recorder(list(self.model.parameters()), self._loss, generator)
+        for exercise in self._repertoire:
+            self._recorder.loss(*self._clip_of(exercise, generator))
+
     def step(self) -> float:
         """One exercise, one update; returns the loss."""
+        if self._repertoire and self._recorder is None:
+            self.record()
         began = time.monotonic()
         step = self.progress.step
         prepared = self._upcoming or self._generator_thread.submit(self._prepared, step, self.share)
@@ -151,12 +183,12 @@ class Pretraining:
         for group in self.optimiser.param_groups:
             group["lr"] = learning_rate(self.plan, self.share)
         self.model.train()
-        with fast_arithmetic(self.device):
-            loss = exercise_loss(
-                self.model, exercise, clip, generator, train_score=self.plan.curriculum(self.share) >= self.plan.score_from
-            )
-        self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()
+        if self._recorder is None:
+            self.optimiser.zero_grad(set_to_none=True)
+            loss = self._loss(exercise, clip, generator)
+            loss.backward()
+        else:
+            loss = self._recorder.loss(exercise, clip)
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         if math.isfinite(float(norm)):
             self.optimiser.step()
@@ -165,6 +197,12 @@ class Pretraining:
         self.progress.step += 1
         self.progress.seconds += time.monotonic() - began
         return float(loss.detach())
+
+    def _loss(self, exercise: Exercise, clip: Clip, generator: torch.Generator) -> torch.Tensor:
+        with fast_arithmetic(self.device):
+            return exercise_loss(
+                self.model, exercise, clip, generator, train_score=self.plan.curriculum(self.share) >= self.plan.score_from
+            )
 
     def _count_refused(self, finite: bool) -> None:
         """A step whose gradient is not finite changes nothing; when no other comes, the training is lost."""
@@ -181,10 +219,24 @@ class Pretraining:
 
         A fresh generator per step: a resumed run sees the exercises that it would have seen.
         """
-        generator = torch.Generator(self.device.torch).manual_seed(self.plan.seed * 1_000_003 + step)
-        exercise = sample_exercise(generator, self.plan.curriculum(share))
+        seed = self.plan.seed * 1_000_003 + step
+        choice = torch.Generator().manual_seed(seed)
+        if not self._repertoire:
+            exercise = sample_exercise(choice, self.plan.curriculum(share))
+        else:
+            exercise = self._repertoire[int(torch.randint(0, len(self._repertoire), (1,), generator=choice))]
+        generator = torch.Generator(self.device.torch).manual_seed(seed)
+        # A stream of its own: what it waits for is not what the step before is still computing.
+        with torch.cuda.stream(self._stream) if self._stream else nullcontext():
+            exercise, clip = self._clip_of(exercise, generator)
+        if self._stream:
+            self._stream.synchronize()
+        return exercise, clip, generator
+
+    def _clip_of(self, exercise: Exercise, generator: torch.Generator) -> tuple[Exercise, Clip]:
+        exercise = replace(exercise, volumes=exercise.volumes * self.plan.batch)
         with torch.no_grad():
-            return exercise, make_clip(exercise, generator, self.architecture.image_size), generator
+            return exercise, make_clip(exercise, generator, self.architecture.image_size)
 
     def averaged_model(self) -> SAM2Base:
         """A copy of the model with the averaged weights, in evaluation mode."""
@@ -233,11 +285,11 @@ class Pretraining:
 
     def _update_average(self) -> None:
         decay = min(self.plan.average, (1 + self.progress.step) / (10 + self.progress.step))
-        for name, value in self.model.state_dict().items():
-            if value.dtype.is_floating_point:
-                self.average[name].lerp_(value.detach(), 1 - decay)
-            else:
-                self.average[name].copy_(value)
+        state = {name: value.detach() for name, value in self.model.state_dict().items()}
+        numbers = [name for name, value in state.items() if value.dtype.is_floating_point]
+        torch._foreach_lerp_([self.average[name] for name in numbers], [state[name] for name in numbers], 1 - decay)
+        for name in state.keys() - set(numbers):
+            self.average[name].copy_(state[name])
 
 
 def _under(tensors: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:

@@ -7,7 +7,7 @@ import tiny_sam2  # noqa: F401 - one thread
 import torch
 
 from SAM2IterativeLib.pretraining.anatomy import HALF, STRUCTURES, label_volumes, sample_anatomy
-from SAM2IterativeLib.pretraining.appearance import Appearance, paint, sample_appearance
+from SAM2IterativeLib.pretraining.appearance import Appearance, _coarse, paint, sample_appearance, sample_scenery
 
 SIDE = 64
 FEATURELESS = {"textures": 0.0, "rims": 0.0, "clutter": 0.0, "bias": 0.0, "noise": 0.0, "coarse": 1.0}
@@ -123,3 +123,41 @@ def test_walls_are_thin_and_lie_where_tissues_meet() -> None:
     columns = paint(labels, look, seeded(2))[0, 0, 0].mean(0)
     walled = columns < columns[0] - 0.1
     assert walled.nonzero().flatten().tolist() == [SIDE // 2 - 1, SIDE // 2]
+
+
+def test_scenery_is_seen_behind_the_structures_of_its_volumes_only(labels: torch.Tensor) -> None:
+    look = plain(sample_appearance(seeded(1), 3, colour_share=0.0), blur=0.05)
+    scenery = sample_scenery(seeded(4), look, share=1.0)
+    scenery = dataclasses.replace(scenery, shown=torch.tensor([True, True, False]))
+    backdrop = scenery.backdrop(torch.linspace(-0.2, 0.2, 4).expand(3, 4), torch.zeros(3, 4, 2), SIDE)
+    without, scene = paint(labels, look, seeded(2)), paint(labels, look, seeded(2), backdrop)
+    assert torch.equal(without[2], scene[2])
+    assert not backdrop.numbers[2].any()
+    for volume in (0, 1):
+        free = (labels[volume] == 0) | (labels[volume] == 255)
+        structures = [scene[volume, :, 0][labels[volume] == value] for value in labels[volume].unique() if 0 < value < 255]
+        assert structures and all(float(pixels.max() - pixels.min()) < 0.05 for pixels in structures)
+        numbers = backdrop.numbers[volume]
+        shown = numbers[free & (numbers > 0)].unique()
+        assert len(shown)
+        for value in shown:
+            pixels = scene[volume, :, 0][free & (numbers == value)]
+            assert float(pixels.max() - pixels.min()) < 0.05
+
+
+def test_half_of_the_scenery_is_as_bright_as_something_that_can_be_asked_for() -> None:
+    look = sample_appearance(seeded(1), 200, colour_share=0.0)
+    scenery = sample_scenery(seeded(2), look, share=0.5)
+    alike = (scenery.means[:, :, None] == look.means[:, None, 1:STRUCTURES, 0]).any(2)
+    assert 0.45 < float(alike.float().mean()) < 0.55
+    assert 0.4 < float(scenery.shown.float().mean()) < 0.6
+
+
+@pytest.mark.parametrize("coarse", [1.0, 1.7, 3.0])
+def test_coarse_pixels_are_resized_as_torch_does_it(labels: torch.Tensor, coarse: float) -> None:
+    look = plain(sample_appearance(seeded(1), 3), coarse=coarse)
+    image = torch.rand(3, 2, 3, SIDE, SIDE, generator=seeded(5))
+    size = min(SIDE, max(24, round(128 / coarse)))
+    small = torch.nn.functional.interpolate(image.flatten(0, 1), size=(size, size), mode="bilinear", align_corners=False, antialias=True)
+    expected = torch.nn.functional.interpolate(small, size=(SIDE, SIDE), mode="bilinear", align_corners=False)
+    torch.testing.assert_close(_coarse(image, look, seeded()).flatten(0, 1), expected, atol=1e-5, rtol=1e-5)

@@ -81,6 +81,14 @@ def test_another_seed_trains_otherwise(tmp_path: Path, asked: list[float]) -> No
     assert first != second
 
 
+def test_a_batch_shows_that_many_times_the_volumes(tmp_path: Path, asked: list[float]) -> None:
+    trained = begun(tmp_path, replace(PLAN, batch=3))
+    exercise, clip, _ = trained._prepared(0, 0.0)
+    assert exercise.volumes == len(clip.images) == 3
+    trained.step()
+    assert trained.progress.step == 1
+
+
 def test_training_changes_the_weights_and_the_average_lags_behind(tmp_path: Path, asked: list[float]) -> None:
     trained = begun(tmp_path)
     before = trained.model.state_dict()["maskmem_tpos_enc"].clone()
