@@ -20,6 +20,9 @@ _NEIGHBOURS = {2: (1,), 4: (3,), HALF: (1, 2, 3)}
 _LEAST_CONTRAST = 0.12
 """Between a structure and what surrounds it: what nobody can see, nothing can be learned from."""
 _DRAWS = 12
+ADDED, MAGNITUDE, SPECKLE = 0, 1, 2
+"""Kinds of noise: added to the image; of a magnitude image (MR), which lifts the dark; in proportion to the image (ultrasound)."""
+_SPECKLE_FACTOR = 3.0
 _ALIKE_SHARE, _RIM_SHARE = 0.3, 0.5
 _WIDEST_RIM = 3.0
 REFERENCE_SIDE = 128
@@ -37,7 +40,7 @@ class Appearance:
         clutter: (B,) amplitude of structures that have no label.
         bias: (B,) amplitude of the slow intensity change; noise: (B,); blur: (B,) and coarse: (B,) the size of the
             scanner's own pixels, both in 1/``REFERENCE_SIDE`` of the field of view.
-        gamma: (B,).
+        gamma: (B,). noise_kind: (B,) one of ``ADDED``, ``MAGNITUDE``, ``SPECKLE``.
     """
 
     means: torch.Tensor
@@ -50,6 +53,7 @@ class Appearance:
     blur: torch.Tensor
     coarse: torch.Tensor
     gamma: torch.Tensor
+    noise_kind: torch.Tensor
 
     def repeated(self, times: int) -> Appearance:
         """Each row ``times`` times, neighbours together."""
@@ -57,11 +61,17 @@ class Appearance:
 
 
 def sample_appearance(
-    generator: torch.Generator, count: int, colour_share: float = 0.08, finest: float = 1.0, coarsest: float = 3.0
+    generator: torch.Generator,
+    count: int,
+    colour_share: float = 0.08,
+    finest: float = 1.0,
+    coarsest: float = 3.0,
+    noise_kinds_share: float = 0.0,
 ) -> Appearance:
     """Draw the look of ``count`` volumes on the generator's device.
 
-    Intensities are about 0..1; ``coarse`` lies between ``finest`` and ``coarsest``.
+    Intensities are about 0..1; ``coarse`` lies between ``finest`` and ``coarsest``. In ``noise_kinds_share`` of the volumes noise is
+    not just added.
     """
     b = count
     alike = _chosen(generator, b, _ALIKE_SHARE)
@@ -70,7 +80,7 @@ def sample_appearance(
     colour = (torch.rand(b, generator=generator, device=generator.device) < colour_share)[:, None, None]
     tint = 0.25 * torch.randn(b, _TISSUES, 3, generator=generator, device=generator.device)
     means = means + torch.where(colour, tint, torch.zeros_like(tint))
-    return Appearance(
+    look = Appearance(
         means=means,
         textures=uniform(generator, 0.0, 0.10, b, _TISSUES) * uniform(generator, 0.0, 0.8, b, 1),
         rims=_sample_rims(generator, alike) * contrast[:, 0, 0],
@@ -81,7 +91,13 @@ def sample_appearance(
         blur=uniform(generator, 0.3, 1.5, b),
         coarse=uniform(generator, finest, coarsest, b),
         gamma=torch.exp(uniform(generator, -0.4, 0.4, b)),
+        noise_kind=torch.full((b,), ADDED, device=generator.device),
     )
+    if not noise_kinds_share:
+        return look
+    draw = uniform(generator, 0.0, 1.0, b)
+    other = torch.where(draw < noise_kinds_share / 2, MAGNITUDE, SPECKLE)
+    return replace(look, noise_kind=torch.where(draw < noise_kinds_share, other, look.noise_kind))
 
 
 def _chosen(generator: torch.Generator, count: int, share: float) -> torch.Tensor:
@@ -233,14 +249,25 @@ def _blurred(images: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
 
 def _coarse(image: torch.Tensor, look: Appearance, generator: torch.Generator) -> torch.Tensor:
     """Noise added on the scanner's own coarser pixels, then interpolated, as a small field of view looks after resizing."""
-    b, t, _, h, _ = image.shape
+    h = image.shape[-2]
     size = (REFERENCE_SIDE / look.coarse).round().clamp(24, h)
     most = int(size.max())
     down, up = _shrinking(size, most, h), _enlarging(size, most, h)
     small = down @ image @ down.transpose(-1, -2)
-    noise = torch.randn(b, t, 1, most, most, generator=generator, device=generator.device)
-    small = small + look.noise[:, None, None, None, None] * noise
+    small = _noisy(small, look, generator)
     return up @ small @ up.transpose(-1, -2)
+
+
+def _noisy(image: torch.Tensor, look: Appearance, generator: torch.Generator) -> torch.Tensor:
+    """Images (B, t, c, h, w) with their volumes' kinds of noise, the same in all channels."""
+    b, t, _, h, w = image.shape
+    first, second = (
+        look.noise[:, None, None, None, None] * torch.randn(b, t, 1, h, w, generator=generator, device=generator.device) for _ in range(2)
+    )
+    kind = look.noise_kind[:, None, None, None, None]
+    magnitude = ((image + first).square() + second.square()).sqrt()
+    other = torch.where(kind == MAGNITUDE, magnitude, image * (1 + _SPECKLE_FACTOR * first))
+    return torch.where(kind == ADDED, image + first, other)
 
 
 def _shrinking(size: torch.Tensor, most: int, side: int) -> torch.Tensor:

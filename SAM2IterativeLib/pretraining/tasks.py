@@ -20,6 +20,8 @@ COARSEST = 4.0
 """Largest pixels of a clip's scanner, in 1/``REFERENCE_SIDE`` of the field of view: 32 pixels a row, as windows around hippocampi have."""
 SCENERY_SHARE = 0.5
 """Share of the volumes that show structures nobody asks for, some of them as bright as those that are asked for."""
+NOISE_KINDS_SHARE = 0.5
+"""Share of the volumes whose noise is that of magnitude images, or speckle."""
 SLICE_DISTANCES = (0.015, 0.2)
 """Range of the distance between slices in half fields of view, wide enough that many objects end within a clip."""
 
@@ -121,7 +123,7 @@ def make_clip(exercise: Exercise, generator: torch.Generator, side: int, scenery
     """
     v, length, support = exercise.volumes, exercise.length, exercise.support
     anatomy = sample_anatomy(generator, v)
-    look = sample_appearance(generator, v, finest=min(1.0, REFERENCE_SIDE / side), coarsest=COARSEST)
+    look = sample_appearance(generator, v, finest=min(1.0, REFERENCE_SIDE / side), coarsest=COARSEST, noise_kinds_share=NOISE_KINDS_SHARE)
     distance = torch.exp(uniform(generator, math.log(SLICE_DISTANCES[0]), math.log(SLICE_DISTANCES[1]), v, 1))
     first = uniform(generator, -0.5, 0.5, v, 1)
     direction = torch.where(torch.rand(v, 1, generator=generator, device=generator.device) < 0.5, 1.0, -1.0)

@@ -7,7 +7,17 @@ import tiny_sam2  # noqa: F401 - one thread
 import torch
 
 from SAM2IterativeLib.pretraining.anatomy import HALF, STRUCTURES, label_volumes, sample_anatomy
-from SAM2IterativeLib.pretraining.appearance import Appearance, _coarse, paint, sample_appearance, sample_scenery
+from SAM2IterativeLib.pretraining.appearance import (
+    ADDED,
+    MAGNITUDE,
+    SPECKLE,
+    Appearance,
+    _coarse,
+    _noisy,
+    paint,
+    sample_appearance,
+    sample_scenery,
+)
 
 SIDE = 64
 FEATURELESS = {"textures": 0.0, "rims": 0.0, "clutter": 0.0, "bias": 0.0, "noise": 0.0, "coarse": 1.0}
@@ -161,3 +171,22 @@ def test_coarse_pixels_are_resized_as_torch_does_it(labels: torch.Tensor, coarse
     small = torch.nn.functional.interpolate(image.flatten(0, 1), size=(size, size), mode="bilinear", align_corners=False, antialias=True)
     expected = torch.nn.functional.interpolate(small, size=(SIDE, SIDE), mode="bilinear", align_corners=False)
     torch.testing.assert_close(_coarse(image, look, seeded()).flatten(0, 1), expected, atol=1e-5, rtol=1e-5)
+
+
+def test_noise_is_added_or_lifts_the_dark_or_follows_the_image() -> None:
+    look = dataclasses.replace(
+        plain(sample_appearance(seeded(1), 3, colour_share=0.0), noise=0.1), noise_kind=torch.tensor([ADDED, MAGNITUDE, SPECKLE])
+    )
+    image = torch.zeros(3, 1, 1, SIDE, SIDE)
+    image[..., SIDE // 2 :] = 0.8
+    noisy = _noisy(image, look, seeded(2))[:, 0, 0]
+    dark, bright = noisy[..., : SIDE // 2].flatten(1), noisy[..., SIDE // 2 :].flatten(1)
+    assert abs(float(dark[0].mean())) < 0.01 < 0.1 < float(dark[1].mean()) and float(dark[1].min()) >= 0
+    assert float(dark[2].abs().max()) == 0 and 0.2 < float(bright[2].std()) < 0.28
+    assert all(0.09 < float(bright[i].std()) < 0.11 for i in (0, 1))
+
+
+def test_half_of_the_volumes_have_other_noise_where_asked_for() -> None:
+    kinds = sample_appearance(seeded(1), 400, noise_kinds_share=0.5).noise_kind
+    assert all(0.18 < float((kinds == kind).float().mean()) < 0.32 for kind in (MAGNITUDE, SPECKLE))
+    assert not sample_appearance(seeded(1), 400).noise_kind.any()
