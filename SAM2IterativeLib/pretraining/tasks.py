@@ -10,7 +10,8 @@ import torch.nn.functional as F
 
 from ..foundation.tracking import Points
 from .anatomy import label_volumes, sample_anatomy, uniform, vary
-from .appearance import REFERENCE_SIDE, paint, sample_appearance, sample_scenery
+from .appearance import REFERENCE_SIDE, paint, sample_appearance
+from .scenery import sample_scenery
 
 MINIMUM_AREA = 40 / REFERENCE_SIDE**2
 """Share of the slice that an object covers on its prompted slice."""

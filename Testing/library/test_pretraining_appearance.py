@@ -16,8 +16,8 @@ from SAM2IterativeLib.pretraining.appearance import (
     _noisy,
     paint,
     sample_appearance,
-    sample_scenery,
 )
+from SAM2IterativeLib.pretraining.scenery import sample_scenery
 
 SIDE = 64
 FEATURELESS = {"textures": 0.0, "rims": 0.0, "clutter": 0.0, "bias": 0.0, "noise": 0.0, "coarse": 1.0}
