@@ -1,8 +1,11 @@
 """Variation of training images: all chance in ``sample_augmentation``, a pure and batched ``augment`` (TorchIO's idea).
 
 Kinds and strengths follow nnU-Net v2 (Isensee et al., Nature Methods 2021): one resampling for mirroring, rotation, scaling,
-translation and elastic deformation together, then noise, blur, brightness, contrast, low resolution, gamma. Every parameter has a
-value that changes nothing, which the images that were not chosen carry, so that a whole batch is varied at once on any device.
+translation and elastic deformation together, then noise, blur, brightness, contrast, low resolution, gamma. The last step is ours: a
+random intensity curve that may turn bright into dark. Few labelled cases show few contrasts, and a network that knows an organ by its
+brightness misses it in a scan of another kind. (Zhou et al., Models Genesis, Medical Image Analysis 2021, pretrain with such curves.)
+Every parameter has a value that changes nothing, which the images that were not chosen carry, so that a whole batch is varied at once
+on any device.
 """
 
 from __future__ import annotations
@@ -20,6 +23,9 @@ from .plan import AugmentationPlan, Plan
 from .sampling import Batch, Cutout, Cutouts
 
 _ELASTIC_NODES = 6  # control points per axis of an elastic deformation
+_CURVE_POINTS = 6  # control points of a random intensity curve
+_CURVE_ENDS = (0.01, 0.99)  # quantiles of the intensities between which they lie
+_CURVE_SAMPLES = 10_000  # intensities of an image from which the quantiles are taken
 _OVERSHOOT = 1.3  # bicubic interpolation exceeds its control points by no more
 
 
@@ -29,7 +35,8 @@ class Augmentation:
 
     ``matrix`` (B, 3, 3) maps an offset from the image's middle, in voxels, to an offset in the case, in voxels;
     ``shift`` (B, 3) voxels; ``elastic`` (B, 3, nodes…) voxels; the rest (B,): ``noise``, ``blur`` standard deviations (0: none),
-    ``gain``, ``contrast``, ``gamma``, ``inverted_gamma``, ``coarse`` factors and exponents (1: none); ``noise_seed`` (1,).
+    ``gain``, ``contrast``, ``gamma``, ``inverted_gamma``, ``coarse`` factors and exponents (1: none); ``curve`` (B, points) how far the
+    control points of the intensity curve lie above the straight line (0: none); ``noise_seed`` (1,).
     """
 
     matrix: Tensor
@@ -42,6 +49,7 @@ class Augmentation:
     coarse: Tensor
     gamma: Tensor
     inverted_gamma: Tensor
+    curve: Tensor
     noise_seed: Tensor
 
 
@@ -60,6 +68,7 @@ def sample_augmentation(random: np.random.Generator, plan: Plan, count: int) -> 
         gamma=_drawn(random, count, a.gamma_chance, a.gamma),
         inverted_gamma=_drawn(random, count, a.inverted_gamma_chance, a.gamma),
         noise_seed=torch.tensor([int(random.integers(2**31))]),
+        curve=_sample_curves(random, a, count),
     )
 
 
@@ -93,7 +102,7 @@ def reach(drawn: Augmentation, plan: Plan) -> NDArray[np.float64]:
 
 
 def vary_intensities(image: Tensor, drawn: Augmentation) -> Tensor:
-    """Noise, blur, brightness, contrast, low resolution and gamma on (B, channels, *spatial)."""
+    """Noise, blur, brightness, contrast, low resolution, gamma and intensity curve on (B, channels, *spatial)."""
     image = image + _noise_like(image, drawn)
     image = _blurred(image, drawn.blur)
     image = image * _each(drawn.gain, image)
@@ -101,7 +110,8 @@ def vary_intensities(image: Tensor, drawn: Augmentation) -> Tensor:
     image = (image - mean) * _each(drawn.contrast, image) + mean
     image = _coarsened(image, drawn.coarse)
     image = -_gamma(-image, drawn.inverted_gamma)
-    return _gamma(image, drawn.gamma)
+    image = _gamma(image, drawn.gamma)
+    return _bent(image, drawn.curve)
 
 
 def _sample_matrices(random: np.random.Generator, plan: Plan, count: int) -> Tensor:
@@ -153,6 +163,11 @@ def _sample_elastic(random: np.random.Generator, plan: Plan, count: int) -> Tens
     size = random.uniform(0, a.elastic, size=(count, 1, 1, 1, 1))
     raw = random.normal(size=(count, 3, *nodes)) * np.where(patch > 1, patch, 0).reshape(1, 3, 1, 1, 1)
     return torch.from_numpy(chosen * size * raw).float()
+
+
+def _sample_curves(random: np.random.Generator, a: AugmentationPlan, count: int) -> Tensor:
+    chosen = random.random((count, 1)) < a.curve_chance
+    return torch.from_numpy(chosen * random.normal(0.0, a.curve, size=(count, _CURVE_POINTS))).float()
 
 
 def _drawn(random: np.random.Generator, count: int, chance: float, limits: tuple[float, float], nothing: float = 1.0) -> Tensor:
@@ -238,10 +253,30 @@ def _gamma(image: Tensor, exponent: Tensor) -> Tensor:
     over = _inner(some)
     low = some.amin(over, keepdim=True)
     span = (some.amax(over, keepdim=True) - low).clamp_min(1e-6)
-    curved = ((some - low) / span) ** _each(exponent[chosen], some)
-    scale = some.std(over, keepdim=True) / curved.std(over, keepdim=True).clamp_min(1e-6)
-    curved = (curved - curved.mean(over, keepdim=True)) * scale + some.mean(over, keepdim=True)
-    return _with(image, chosen, curved)
+    return _with(image, chosen, _as_bright_as(some, ((some - low) / span) ** _each(exponent[chosen], some)))
+
+
+def _bent(image: Tensor, curve: Tensor) -> Tensor:
+    """Intensities through a curve, linear between control points that lie evenly over their range; mean and deviation are kept."""
+    chosen = curve.abs().amax(1) > 0
+    if not bool(chosen.any()):
+        return image
+    some = image[chosen].flatten(1)
+    step = max(1, some.shape[1] // _CURVE_SAMPLES)
+    low, high = torch.quantile(some[:, ::step].float(), torch.tensor(_CURVE_ENDS, device=image.device), dim=1).unsqueeze(2)
+    heights = curve[chosen] + torch.linspace(0.0, 1.0, curve.shape[1], device=image.device)
+    place = ((some - low) / (high - low).clamp_min(1e-6)).clamp(0.0, 1.0) * (curve.shape[1] - 1)
+    before = place.long().clamp_max(curve.shape[1] - 2)
+    curved = torch.lerp(heights.gather(1, before), heights.gather(1, before + 1), place - before)
+    some = image[chosen]
+    return _with(image, chosen, _as_bright_as(some, curved.view_as(some)))
+
+
+def _as_bright_as(image: Tensor, varied: Tensor) -> Tensor:
+    """``varied`` with the mean and deviation that each entry of ``image`` has."""
+    over = _inner(image)
+    scale = image.std(over, keepdim=True) / varied.std(over, keepdim=True).clamp_min(1e-6)
+    return (varied - varied.mean(over, keepdim=True)) * scale + image.mean(over, keepdim=True)
 
 
 def _with(image: Tensor, chosen: Tensor, values: Tensor) -> Tensor:

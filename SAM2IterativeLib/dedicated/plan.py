@@ -96,6 +96,10 @@ class AugmentationPlan:
     gamma_chance: float = decided(0.3, 0, 1, note="chance of a gamma curve")
     gamma: tuple[float, float] = decided((0.7, 1.5), note="smallest and largest exponent of the gamma curve")
     inverted_gamma_chance: float = decided(0.1, 0, 1, note="chance of a gamma curve on the inverted image")
+    curve_chance: float = decided(0.0, 0, 1, note="chance of a random intensity curve, as of a scan with another contrast")
+    curve: float = decided(
+        0.5, 0, 2, note="how far its points lie from the straight line: standard deviation, as a share of the intensities' range"
+    )
 
     def __post_init__(self) -> None:
         if not set(self.mirror_axes) <= {0, 1, 2}:

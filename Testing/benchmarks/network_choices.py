@@ -56,11 +56,12 @@ def main() -> None:
 
 
 def changed(plan: Plan, changes: list[str]) -> Plan:
-    """The plan with decisions changed (NAME=VALUE)."""
+    """The plan with decisions changed (NAME=VALUE; a name may lie in a section, as augmentation.curve does)."""
     table: dict[str, Any] = to_table(plan)
     for text in changes:
         name, _, value = text.partition("=")
-        table[name] = parsed(value)
+        section, _, last = name.rpartition(".")
+        (table[section] if section else table)[last] = parsed(value)
     return from_table(Plan, table, "--plan")
 
 

@@ -16,7 +16,7 @@ from SAM2IterativeLib.dedicated.sampling import Batch, Cutout, Cutouts, Sampler,
 
 VIEWS_2D = replace(PLAN_2D, views=(0, 1, 2))
 PLANS = [PLAN_2D, PLAN_3D]
-INTENSITIES = ("noise", "blur", "gain", "contrast", "coarse", "gamma", "inverted_gamma")
+INTENSITIES = ("noise", "blur", "gain", "contrast", "coarse", "gamma", "inverted_gamma", "curve")
 
 
 def tilt_of(plan: Plan) -> float:
@@ -188,16 +188,32 @@ def test_each_intensity_change_is_drawn_by_its_chance_alone(name: str) -> None:
     image = torch.randn(200, 3, 16, 16, generator=torch.Generator().manual_seed(0))
     changed = (vary_intensities(image, drawn) - image).abs().amax((1, 2, 3)) > 1e-4
     assert changed.float().mean() == pytest.approx(0.5, abs=0.12)
-    nothing = 0.0 if name in ("noise", "blur") else 1.0
-    assert torch.equal(changed, getattr(drawn, name) != nothing)
+    nothing = 0.0 if name in ("noise", "blur", "curve") else 1.0
+    assert torch.equal(changed, (getattr(drawn, name).view(200, -1) != nothing).any(1))
 
 
-def test_gamma_keeps_mean_and_deviation() -> None:
-    plan = replace(PLAN_2D, augmentation=replace(STILL, gamma_chance=1.0, inverted_gamma_chance=1.0))
+@pytest.mark.parametrize("chances", [("gamma_chance", "inverted_gamma_chance"), ("curve_chance",)])
+def test_gamma_and_curves_keep_mean_and_deviation(chances: tuple[str, ...]) -> None:
+    plan = replace(PLAN_2D, augmentation=replace(STILL, **dict.fromkeys(chances, 1.0)))
     image = torch.randn(4, 3, 16, 16, generator=torch.Generator().manual_seed(0)) * 3 + 1
     result = vary_intensities(image, sample_augmentation(np.random.default_rng(0), plan, 4))
     assert torch.allclose(result.mean((1, 2, 3)), image.mean((1, 2, 3)), atol=1e-3)
     assert torch.allclose(result.std((1, 2, 3)), image.std((1, 2, 3)), rtol=1e-3)
+
+
+def test_a_curve_maps_equal_intensities_to_equal_ones_and_may_turn_their_order() -> None:
+    """What the curve says of 101 even intensities, against the same by hand; the image's values take no part in each other's."""
+    plan = replace(PLAN_2D, augmentation=STILL)
+    points = torch.tensor([[0.9, 0.0, 0.0, 0.0, 0.0, -0.9]])
+    drawn = replace(drawing(plan, 0, 1), curve=points)
+    ramp = torch.linspace(-3, 5, 101)[torch.randperm(101, generator=torch.Generator().manual_seed(1))].view(1, 1, 1, 101)
+    result = vary_intensities(ramp, drawn).flatten().numpy()
+    place = ((ramp.flatten().numpy() + 2.92) / 7.84).clip(0, 1)
+    expected = np.interp(place, np.linspace(0, 1, 6), np.linspace(0, 1, 6) + points[0].numpy())
+    expected = (expected - expected.mean()) / expected.std() * ramp.numpy().std() + ramp.numpy().mean()
+    assert np.allclose(result, expected, atol=1e-3)
+    order = ramp.flatten().argsort().numpy()
+    assert result[order[0]] > result[order[20]] < result[order[60]] > result[order[-1]]
 
 
 def test_blur_keeps_a_constant_and_smooths_an_edge() -> None:

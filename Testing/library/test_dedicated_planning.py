@@ -10,7 +10,7 @@ import pytest
 import torch
 from dedicated_cases import CPU, ball
 
-from SAM2IterativeLib.dedicated.fingerprint import Fingerprint, fingerprint_of, largest_share
+from SAM2IterativeLib.dedicated.fingerprint import Fingerprint, contrast_distance, fingerprint_of, largest_share
 from SAM2IterativeLib.dedicated.networks import build_network
 from SAM2IterativeLib.dedicated.plan import Plan
 from SAM2IterativeLib.dedicated.planning import make_plan
@@ -150,6 +150,35 @@ def test_volumes_are_not_mirrored_and_pictures_only_where_labels_know_no_side() 
     assert plan_for(BRAIN, device=GPU).augmentation.mirror_axes == plan_for(BRAIN).augmentation.mirror_axes == ()
     assert plan_for(picture, names=("polyp",)).augmentation.mirror_axes == (1, 2)
     assert plan_for(picture, names=("Left eye", "Right eye")).augmentation.mirror_axes == (1,)
+
+
+def test_curves_are_drawn_where_contrasts_differ_from_the_labelled_ones() -> None:
+    def image(distance: float) -> Fingerprint:
+        return Fingerprint(SMALL.size, SMALL.spacing, contrast=tuple(np.linspace(-1.7, 1.7, 41) + distance))
+
+    labelled = [replace(image(0.0), pieces={1: 1.0})] * 2
+    chances = [plan_for(*labelled, image(distance), image(distance)).augmentation.curve_chance for distance in (0.03, 0.06, 0.1)]
+    assert chances == [0.0, pytest.approx(0.25), 0.5]
+    assert plan_for(*labelled, image(0.0), image(0.12)).augmentation.curve_chance == pytest.approx(0.25), "the mean counts"
+    known = replace(image(0.1), pieces={1: 1.0})
+    assert plan_for(*labelled, known, image(0.1), image(0.1)).augmentation.curve_chance == 0, "one labelled case is like them"
+    assert plan_for(known, labelled[0], known).augmentation.curve_chance > 0, "no unlabelled case: the labelled ones among themselves"
+    ct = [replace(CT, contrast=f.contrast, pieces=f.pieces) for f in (*labelled, image(0.1), image(0.1))]
+    assert plan_for(*ct).augmentation.curve_chance == 0, "Hounsfield units mean something"
+    assert plan_for(labelled[0]).augmentation.curve_chance == plan_for(image(0.0), image(0.1)).augmentation.curve_chance == 0, (
+        "nothing to compare with"
+    )
+
+
+def test_the_contrast_of_an_image_knows_neither_scale_nor_zeros() -> None:
+    image = ball(0)[0]
+    seen, louder = (fingerprint_of(i, Geometry(i.shape)) for i in (image, 7 * image + 3))
+    assert (
+        contrast_distance(seen, louder) < 1e-3 < contrast_distance(seen, fingerprint_of((image - image.mean()) ** 3, Geometry(image.shape)))
+    )
+    padded = np.concatenate([image, np.zeros_like(image)])
+    assert contrast_distance(seen, fingerprint_of(padded, Geometry(padded.shape))) < 1e-3
+    assert fingerprint_of(np.ones((3, 4, 5)), Geometry((3, 4, 5))).contrast == ()
 
 
 def test_cases_that_lie_differently_are_planned_in_the_most_common_orientation() -> None:

@@ -421,3 +421,17 @@ def test_colour_pictures_and_single_slices_go_through(tmp_path: Path, weights: P
             project.add_case(f"p{number}", Volume(picture, geometry), LabelMap(labels, geometry) if number < 2 else None)
         run_rounds(project, 1)
         assert project.artefact(1, "p3", "pseudo_label.nii.gz").is_file()
+
+
+def test_cases_that_look_unlike_every_labelled_one_are_named(tmp_path: Path, weights: Path) -> None:
+    with small_project(tmp_path / "project", weights, labelled=2, unlabelled=1) as project:
+        image = project.read_case_image(project.case("case_2"))
+        stretched = np.exp(8 * (image.array - image.array.min()) / np.ptp(image.array))
+        project.add_case("dark_with_bright_fat", Volume(stretched.astype(np.float32), image.geometry))
+        messages: list[Message] = []
+        iteration = Iteration(project, CPU, messages.append)
+        assert iteration.plan().augmentation.curve_chance == 0.5
+        [warned] = [m.sentence for m in messages if isinstance(m, Warned)]
+        assert warned.startswith("The contrast of dark_with_bright_fat is unlike that of every labelled case")
+        iteration.plan()
+        assert sum(isinstance(m, Warned) for m in messages) == 1, "said once, when the plan is made"
