@@ -64,7 +64,7 @@ class DedicatedSettings:
     first_steps: int = bounded(0, 0, 1_000_000)
     """Optimiser steps of round 0."""
     round_steps: int = bounded(0, 0, 1_000_000)
-    """Optimiser steps of each later round; 0: as many as round 0 has."""
+    """Optimiser steps of each later round; 0: as many as round 0 has, half as many where the plan lengthens that (see ``planning``)."""
     batch: int = bounded(0, 0, 4096)
     learning_rate: float = bounded(1e-3, 1e-7, 1.0)
     snapshots: int = bounded(5, 1, 50)

@@ -160,6 +160,12 @@ def test_curves_are_drawn_where_contrasts_differ_from_the_labelled_ones() -> Non
     chances = [plan_for(*labelled, image(distance), image(distance)).augmentation.curve_chance for distance in (0.03, 0.06, 0.1)]
     assert chances == [0.0, pytest.approx(0.25), 0.5]
     assert plan_for(*labelled, image(0.0), image(0.12)).augmentation.curve_chance == pytest.approx(0.25), "the mean counts"
+    for longer, plan in (
+        (2, plan_for(*labelled, image(0.1))),
+        (1, plan_for(*labelled, image(0.1), device=GPU)),
+        (1, plan_for(*labelled, image(0.1), first_steps=7)),
+    ):
+        assert plan.augmentation.curve_chance == 0.5 and plan.first_steps == longer * plan.round_steps
     known = replace(image(0.1), pieces={1: 1.0})
     assert plan_for(*labelled, known, image(0.1), image(0.1)).augmentation.curve_chance == 0, "one labelled case is like them"
     assert plan_for(known, labelled[0], known).augmentation.curve_chance > 0, "no unlabelled case: the labelled ones among themselves"
