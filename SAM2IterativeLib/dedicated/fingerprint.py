@@ -13,7 +13,7 @@ from ..orientation import orientation_of
 from ..volumes import Geometry
 
 _SAMPLES = 2000
-_SEEN = 200_000  # voxels, evenly taken, by which the contrast of a large image is judged
+_SEEN = 200_000  # voxels by which the contrast of a large image is judged
 _QUANTILES = 41
 _TAILS = (0.5, 99.5)  # percentiles to which intensities are clipped first, as in training
 
@@ -83,8 +83,7 @@ def distances_to_labelled(fingerprints: Sequence[Fingerprint]) -> list[float]:
 
 
 def _contrast(image: NDArray[np.generic]) -> tuple[float, ...]:
-    values = image.ravel()[:: max(1, image.size // _SEEN)]
-    values = values[values != 0].astype(np.float32)
+    values = _evenly(image[image != 0], _SEEN).astype(np.float32)
     if values.size == 0 or values.min() == values.max():
         return ()
     values = values.clip(*np.percentile(values, _TAILS))
@@ -93,6 +92,9 @@ def _contrast(image: NDArray[np.generic]) -> tuple[float, ...]:
 
 
 def _foreground(image: NDArray[np.generic], labels: NDArray[np.integer]) -> tuple[float, ...]:
-    values = image[labels > 0].ravel()
-    chosen = np.linspace(0, values.size - 1, min(values.size, _SAMPLES)).astype(int)
-    return tuple(float(v) for v in values[chosen])
+    return tuple(float(v) for v in _evenly(image[labels > 0].ravel(), _SAMPLES))
+
+
+def _evenly(values: NDArray[np.generic], count: int) -> NDArray[np.generic]:
+    """At most ``count`` of the values (n,), evenly taken."""
+    return values[np.linspace(0, values.size - 1, min(values.size, count)).astype(int)]

@@ -28,7 +28,6 @@ _SINGLE_SHARE = 0.98  # share of the largest piece from which a class counts as 
 _MASKED_SHARE = 0.25  # share of zeros from which an image counts as masked to an organ
 _TILT = 30.0  # degrees
 _CURVE_CHANCE = 0.5
-_LONGER = 2  # times as many steps of round 0 with curves, see ``_steps``
 _ALIKE, _UNLIKE = 0.05, 0.07  # mean contrast distance up to which no curves are drawn, and from which all are
 _HALVES = ("left", "right")
 
@@ -97,8 +96,7 @@ def make_plan(
     fitting = int(np.clip(budget.batch_voxels // voxels, budget.smallest_batch, budget.largest_batch))
     normalisation = _normalisation(fingerprints)
     curve_chance = _curve_chance(fingerprints, normalisation)
-    steps = settings.first_steps or _steps(network, device)
-    first = settings.first_steps or steps * (_LONGER if curve_chance and device.kind != "cuda" else 1)
+    first, later = _steps(network, device, curve_chance)
     return Plan(
         network=network,
         classes=classes,
@@ -113,8 +111,8 @@ def make_plan(
         strides=strides,
         kernels=kernels,
         batch=settings.batch or fitting,
-        first_steps=first,
-        round_steps=settings.round_steps or steps,
+        first_steps=settings.first_steps or first,
+        round_steps=settings.round_steps or settings.first_steps or later,
         learning_rate=settings.learning_rate,
         round_learning_rate=settings.learning_rate,
         snapshots=settings.snapshots,
@@ -258,15 +256,17 @@ def topology(
         size, space = np.ceil(size / stride), space * stride
 
 
-def _steps(network: Network, device: Device) -> int:
-    """Steps of every training. A round that is shorter, or goes slower, than round 0 undoes what its pseudo-labels give: RESULTS.md.
+def _steps(network: Network, device: Device, curve_chance: float) -> tuple[int, int]:
+    """Steps of round 0 and of a later round.
 
-    Round 0 alone is longer where intensities are bent: on 30 unlabelled left atria (4 labelled, seed 0) pseudo-labels have a Dice of 0.863
-    after 1,600 steps, and of 0.841 after four trainings of 400, which learn from what 400 steps had to say.
+    A round that is shorter, or goes slower, than round 0 undoes what its pseudo-labels give (RESULTS.md). But without CUDA round 0 is twice
+    as long where intensities are bent: on 30 unlabelled left atria (4 labelled, seed 0) pseudo-labels have a Dice of 0.863 after 1,600
+    steps, and of 0.841 after four trainings of 400, which learn from what 400 steps had to say.
     """
     if device.kind == "cuda":
-        return 6000
-    return 800 if network == "unet2d" else 400
+        return 6000, 6000
+    later = 800 if network == "unet2d" else 400
+    return (2 * later if curve_chance else later), later
 
 
 def _normalisation(fingerprints: Sequence[Fingerprint]) -> Normalisation:
