@@ -47,12 +47,12 @@ def test_each_class_has_its_own_share() -> None:
     np.testing.assert_allclose(fuse(s, h, SETTINGS, shares=(0.0, 0.0)).labels, h.argmax(0))
 
 
-def test_shares_are_the_inverse_squares_of_the_errors() -> None:
+def test_shares_are_the_inverse_squares_of_the_error_odds() -> None:
     # Class 1 is expected at Dice 2 * 0.9 / (1 + 1.0) = 0.9, class 2 at 2 * 1.6 / (2 + 1.6) = 8/9; SAM2 says the same here.
     h = voxels((0.1, 0.9, 0.0), (0.2, 0.0, 0.8), (0.2, 0.0, 0.8), (0.9, 0.1, 0.0))
     first, second = foundation_shares((0.1, 0.2), h, h, SETTINGS)
     assert first == pytest.approx(0.5), "equal errors share equally"
-    assert second == pytest.approx((1 / 9) ** 2 / ((1 / 9) ** 2 + 0.2**2))
+    assert second == pytest.approx((1 / 8) ** 2 / ((1 / 8) ** 2 + 0.25**2)), "as (1 - Dice) / Dice"
     assert foundation_shares((0.1, 0.2), h, h, PseudoLabelSettings(foundation_share=0.2))[0] == pytest.approx(0.2)
     np.testing.assert_allclose(foundation_shares((0.1, 0.2), h, h, PseudoLabelSettings(foundation_share=0.0)), 0)
     np.testing.assert_allclose(foundation_shares((0.1, 0.2), h, h, PseudoLabelSettings(foundation_share=1.0)), 1)
@@ -73,7 +73,15 @@ def test_the_history_judges_sam2_s_mask_too_however_well_it_did_on_a_labelled_ca
     (as_the_network,), (elsewhere,) = (foundation_shares((0.0,), s, h, SETTINGS) for s in (same, other))
     assert as_the_network == pytest.approx(0.5)
     # Expected Dice of the network's mask 2 * 1.8 / (2 + 2) = 0.9, of the other one 2 * 1.0 / (2 + 2) = 0.5.
-    assert elsewhere == pytest.approx(0.1**2 / (0.1**2 + 0.5**2))
+    assert elsewhere == pytest.approx((1 / 9) ** 2 / ((1 / 9) ** 2 + 1.0**2))
+
+
+def test_a_sam2_that_finds_next_to_nothing_does_not_pull_a_doubtful_network_down() -> None:
+    h = voxels(*[(0.4, 0.6)] * 20, (0.9, 0.1))
+    s = one_hot(np.array([[[*[0] * 19, 1, 0]]]), 1, 0.99)
+    shares = foundation_shares((0.1,), s, h, SETTINGS)
+    assert shares[0] < 0.01
+    assert fuse(s, h, SETTINGS, shares=shares.tolist()).labels.ravel().tolist() == [1] * 20 + [0]
 
 
 def test_weights_follow_agreement_and_trust() -> None:
