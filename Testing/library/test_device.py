@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
+import torch.utils.deterministic
 
 from SAM2IterativeLib import device as devices
 from SAM2IterativeLib.device import Device, choose_device, repeatable, with_smaller_batches
@@ -114,7 +117,9 @@ def test_full_precision_needs_no_autocast() -> None:
 
 
 def test_repeatable_leaves_the_settings_as_they_were() -> None:
-    before = torch.are_deterministic_algorithms_enabled()
+    deterministic: Any = torch.utils.deterministic
+    before = torch.are_deterministic_algorithms_enabled(), deterministic.fill_uninitialized_memory
     with repeatable():
         assert torch.are_deterministic_algorithms_enabled()
-    assert torch.are_deterministic_algorithms_enabled() == before
+        assert not deterministic.fill_uninitialized_memory
+    assert (torch.are_deterministic_algorithms_enabled(), deterministic.fill_uninitialized_memory) == before
