@@ -131,4 +131,5 @@ class Layers:
         """The sum of all."""
         labels = np.where(self.reviewed, self.labels, 0)
         array = labels.astype(np.uint8 if max(self.values, default=0) <= 255 else np.uint16)
-        return TrainingLabels(LabelMap(array, self.geometry), self.reviewed, self.decided, self.rejected, self.values)
+        rejected = self.rejected and not self.reviewed.all()  # whoever rejects a case and then corrects all of it takes the rejection back
+        return TrainingLabels(LabelMap(array, self.geometry), self.reviewed, self.decided, rejected, self.values)

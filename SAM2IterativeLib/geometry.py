@@ -31,8 +31,8 @@ class Geometry:
     planar: bool = False
 
     @classmethod
-    def of_image(cls, image: sitk.Image) -> Geometry:
-        """The geometry of a 2-D or 3-D SimpleITK image."""
+    def of_image(cls, image: sitk.Image | sitk.ImageFileReader) -> Geometry:
+        """The geometry of a 2-D or 3-D SimpleITK image, or of one whose header a reader has read."""
         size, spacing, origin, direction = image.GetSize(), image.GetSpacing(), image.GetOrigin(), image.GetDirection()
         if image.GetDimension() == 2:
             a, b, c, d = direction

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
@@ -15,12 +16,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 
 from .dedicated.cases import require_channels
 from .dedicated.fingerprint import Fingerprint, distances_to_labelled, fingerprint_of
 from .dedicated.plan import Plan, read_plan, write_plan
 from .dedicated.planning import make_plan, overruled
+from .dedicated.resampling import planned_size
 from .device import Device
 from .errors import DataError, ProjectError, ResourceError, SAM2IterativeError, SettingsError, Stopped
 from .files import require_space
@@ -55,6 +58,8 @@ STRANGE = 0.25
 """Contrast distance to the nearest labelled case (see ``fingerprint``) beyond which a case is named. Of 66 left atria (4 labelled) two lie
 beyond it, 0.50 and 0.38; a network of those four labels found next to nothing in these (Dice 0.03), in the others 0.83."""
 _NAMED = 5
+_FULL_MEMORY = "DefaultCPUAllocator"
+"""In the RuntimeError by which torch says that the computer's memory is full."""
 SPACE_PER_VOXEL = 12
 """Bytes of artefacts per voxel and round: a generous bound, probabilities compress well."""
 
@@ -100,7 +105,9 @@ class Iteration:
             ResourceError: disk or memory does not suffice.
         """
         self._require_ready()
-        run = RunContext(self.project, self.plan(), self.device, self.report, self.stop_asked)
+        plan = self.plan()
+        self._require_fitting(plan)
+        run = RunContext(self.project, plan, self.device, self.report, self.stop_asked)
         method = load_method(self.project.settings.method)(run)
         method.require_ready()
         finished = self.project.journal.rounds()
@@ -150,6 +157,8 @@ class Iteration:
 
     def _judged(self, round: int, numbers: Mapping[str, Any]) -> Verdict:
         """The verdict after ``round``, whose numbers need not be in the journal yet."""
+        if numbers.get("cases") and numbers.get("open_cases") == 0:
+            return Verdict(True, True, "people have decided on every case.")
         rounds = {**self.project.journal.rounds(), round: numbers}
         stability = [rounds[n]["stability"] for n in sorted(rounds) if n <= round and rounds[n].get("stability") is not None]
         return judge(stability, round, self.project.settings.rounds)
@@ -174,9 +183,15 @@ class Iteration:
         for case in self._usable("labelled", "unlabelled"):
             with self._setting_aside(case):
                 volume = self.project.read_case_image(case)
-                classes = self.project.read_case_label(case).classes(self.project.values) if case.role == "labelled" else None
-                fingerprints[case.id] = fingerprint_of(volume.array, volume.geometry, classes)
+                fingerprints[case.id] = fingerprint_of(volume.array, volume.geometry, self._whole_labels(case))
         return fingerprints
+
+    def _whole_labels(self, case: Case) -> np.ndarray | None:
+        """The class indices of a case that is labelled, or that a reviewer decided as a whole."""
+        if case.role == "labelled":
+            return self.project.read_case_label(case).classes(self.project.values)
+        said = Review(self.project).training_labels(case)
+        return said.labels.classes(self.project.values) if said is not None and said.complete else None
 
     def _planned(self, fingerprints: Mapping[str, Fingerprint]) -> Plan:
         settings, values = self.project.settings, list(fingerprints.values())
@@ -200,26 +215,38 @@ class Iteration:
         review = Review(self.project)
         for case in (*self._usable("labelled"), *self._usable("unlabelled", "validation")):
             with self._setting_aside(case):
-                its_voxels, its_channels = self.project.voxels_and_channels_of(case)
+                self.project.require_whole(case)
+                grid, its_channels = self.project.read_case_header(case)
                 channels = channels or its_channels  # the first labelled case's, where no plan knows better
                 require_channels(its_channels, channels, case.id)
                 review.require_whole(case)
-                voxels += its_voxels
+                voxels += math.prod(grid.size)
         for case in self._usable("labelled", "validation"):
             with self._setting_aside(case):
                 self._require_known_labels(case)
-        if not self._usable("labelled"):
-            raise DataError("no labelled case is usable.", cure="Import at least one case with its label map.")
+        self._require_cases()
+        require_space(self.project.folder, SPACE_PER_VOXEL * voxels)
+
+    def _require_cases(self) -> None:
+        if not Review(self.project).has_labels():
+            cure = "Import at least one case with its label map, or correct one in the review as a whole."
+            raise DataError("no labelled case is usable.", cure=cure)
         if not self._cases_to_label():
             raise DataError("there is no case to label.", cure="Import images without label maps.")
-        require_space(self.project.folder, SPACE_PER_VOXEL * voxels)
+
+    def _require_fitting(self, plan: Plan) -> None:
+        """Set aside what no memory would hold on the plan's grid."""
+        for case in self._usable("labelled", "unlabelled", "validation"):
+            with self._setting_aside(case):
+                planned_size(self.project.read_case_header(case)[0], plan)
+        self._require_cases()
 
     def _take_back(self) -> None:
         """Use again what was set aside because a file was missing or changed, and is whole now; what is still wrong shows itself again."""
         for case in self.project.cases("labelled", "unlabelled", "validation"):
             if case.set_aside:
                 try:
-                    self.project.voxels_and_channels_of(case)
+                    self.project.require_whole(case)
                 except (DataError, ProjectError):
                     continue
                 self.project.set_aside(case, "")
@@ -379,7 +406,9 @@ def run_safely(action: Callable[[], Result], report: Reporter) -> Result | None:
     except torch.OutOfMemoryError:
         cure = "Close other programs that use it, lower batch or patch in plan.toml, or set device = 'cpu'."
         failure = ResourceError("the memory of the device does not suffice.", cure=cure)
-    except MemoryError:
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and _FULL_MEMORY not in str(error):
+            raise
         failure = ResourceError("the memory of this computer does not suffice.", cure="Close other programs, or use fewer cases.")
     report(RunFailed(failure.sentence, type(failure).__name__))
     return None

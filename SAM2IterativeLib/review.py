@@ -88,8 +88,11 @@ class Review:
         """Accept the newest proposal (or that of ``round``, or the ``label_map`` that was on the screen).
 
         Raises:
-            ProjectError: no proposal to accept; the project is read-only; no reviewer named.
+            ProjectError: no proposal to accept; the case has a label map of its own; the project is read-only; no reviewer named.
         """
+        if case.label is not None and case.role != "unlabelled":
+            cure = "If its label map is wrong, correct it."
+            raise ProjectError("it has a label map of its own, which no proposal takes the place of.", where=case.id, cure=cure)
         if label_map is None:
             round, label_map = self.proposal(case, round)
         return self._decide(case, "accepted", reviewer, label_map, round, segments, slices, comment=comment)
@@ -179,11 +182,18 @@ class Review:
     def status(self, case: Case | str, reviewer: str | None = None) -> Status:
         """Where a case stands: decided as a whole, in part, or waiting."""
         found = [d for d in self.decisions(case) if reviewer in (None, d.reviewer)]
-        whole = [d for d in found if d.whole]
-        if whole and all(d.kind != "rejected" for d in found if d.number > whole[-1].number):
-            later = [d for d in found if d.number > whole[-1].number]
-            return "corrected" if whole[-1].kind == "accepted" and later else whole[-1].kind
-        return "partly decided" if found else "waiting"
+        whole = next((d for d in reversed(found) if d.whole), None)
+        later = [d for d in found if whole is not None and d.number > whole.number]
+        if whole is None or any(d.kind == "rejected" for d in later):
+            return "partly decided" if found else "waiting"
+        if later and (whole.kind == "accepted" or self._every_slice(case, later)):
+            return "corrected"
+        return whole.kind
+
+    def _every_slice(self, case: Case | str, decisions: Sequence[Decision]) -> bool:
+        """Whether decisions about all labels of single slices add up to the whole case."""
+        grid, _ = self.project.read_case_header(case if isinstance(case, Case) else self.project.case(case))
+        return {k for d in decisions if not d.segments for k in d.slices} >= set(range(grid.slices))
 
     def is_open(self, case: Case | str, reviewer: str | None = None) -> bool:
         """Whether something of the case is still to be decided (by one reviewer)."""
@@ -250,12 +260,16 @@ class Review:
             return None
         maps = {d.number: self.label_map(d) for d in decisions if d.label_file}
         geometry = own.geometry if own else next((m.geometry for m in maps.values()), None)
-        layers = Layers(geometry or self.project.read_case_image(case).geometry, self.project.values)
+        layers = Layers(geometry or self.project.read_case_header(case)[0], self.project.values)
         if own is not None:
             layers.lay(Decision(0, case.id, 0, "accepted", ""), own)
         for decision in decisions:
             layers.lay(decision, maps.get(decision.number))
         return layers.result()
+
+    def has_labels(self) -> bool:
+        """Whether there is a usable case to learn from: a labelled one, or one that people decided as a whole and that shows a label."""
+        return bool(self.project.cases("labelled", usable=True)) or next(self._vouched("unlabelled"), None) is not None
 
     def vouched(self, most: int) -> Iterator[tuple[Case, TrainingLabels]]:
         """Up to ``most`` usable cases that people labelled, or decided as a whole without rejecting them, and that show a label.
@@ -322,7 +336,7 @@ class Review:
         unknown = sorted({*segments, *(label_map.values if label_map else ())} - set(self.project.values))
         if unknown:
             raise DataError(f"{unknown} are no labels of the project ({list(self.project.values)}).", where=case.id)
-        grid = self.project.read_case_image(case).geometry
+        grid, _ = self.project.read_case_header(case)
         outside = [k for k in slices if not 0 <= k < grid.slices]
         if outside:
             raise DataError(f"the slices {outside} are not among the {grid.slices} slices of the image.", where=case.id)

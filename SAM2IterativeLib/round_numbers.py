@@ -37,6 +37,7 @@ def round_numbers(run: RunContext, round: int, cases: Sequence[Case], scored: Ma
     return {
         **means,
         "cases": len(unlabelled),
+        "open_cases": len(still_open),
         "decided_cases": len({decision.case for decision in run.review.decisions()}),
         "validation": _validation(run.project, round, validation, scored),
         "validation_cases": len(validation),

@@ -7,7 +7,6 @@ A volume never travels without its geometry, and a file that is written is read 
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -108,13 +107,13 @@ def read_volume(path: str | Path, *, trusted: bool = False) -> Volume:
     return Volume(array, _sound_geometry(image, path), path, tuple(remarks))
 
 
-def voxels_and_channels(path: str | Path) -> tuple[int, int]:
-    """How many voxels a trusted image file has, and values per voxel (1, or 3 for colour), from its header alone."""
+def read_header(path: str | Path) -> tuple[Geometry, int]:
+    """The grid of a trusted image file, and values per voxel (1, or 3 for colour), without reading its voxels."""
     reader = sitk.ImageFileReader()
     with path_for_itk(Path(path)) as readable:
         reader.SetFileName(str(readable))
         reader.ReadImageInformation()
-    return math.prod(reader.GetSize()), reader.GetNumberOfComponents()
+    return _sound_geometry(reader, Path(path)), reader.GetNumberOfComponents()
 
 
 def read_label_map(path: str | Path, *, trusted: bool = False) -> LabelMap:
@@ -225,7 +224,7 @@ def _sheared_image(path: Path) -> sitk.Image:
     return image
 
 
-def _sound_geometry(image: sitk.Image, path: Path) -> Geometry:
+def _sound_geometry(image: sitk.Image | sitk.ImageFileReader, path: Path) -> Geometry:
     """The image's geometry with an exactly orthonormal direction.
 
     Raises:

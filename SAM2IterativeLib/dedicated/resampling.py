@@ -5,26 +5,44 @@ In 2-D with one view only the two in-plane axes are resampled: slices stay what 
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from ..errors import DataError
 from ..geometry import Geometry
 from ..orientation import orientation_of, turn, turned_spacing
 from .plan import Plan
 
 Size = tuple[int, int, int]
 
+_MOST_VOXELS = 2**26
+_MOST_FINER = 64
+"""A case that becomes more voxels than this, and more than so many times its own, has a spacing that cannot be meant as the plan's is."""
+
 
 def planned_size(geometry: Geometry, plan: Plan) -> Size:
-    """The (k, j, i) size of a case on the plan's grid, at least one voxel per axis."""
+    """The (k, j, i) size of a case on the plan's grid, at least one voxel per axis.
+
+    Raises:
+        DataError: voxels so much larger than the plan's that their unit must be another (µm taken for mm, say): no memory would hold it.
+    """
     code = orientation_of(geometry.direction)
     spacing = turned_spacing(geometry.spacing, code, plan.orientation)
     size = turned_spacing(geometry.size, code, plan.orientation)
     k, j, i = (max(1, round(n * s / t)) for n, s, t in zip(size, spacing, plan.spacing, strict=True))
-    return (round(size[0]) if plan.keeps_slices else k, j, i)
+    planned = (round(size[0]) if plan.keeps_slices else k, j, i)
+    if math.prod(planned) > max(_MOST_VOXELS, _MOST_FINER * math.prod(geometry.size)):
+        theirs, ours = (" × ".join(f"{mm:.3g}" for mm in lengths) for lengths in (spacing, plan.spacing))
+        raise DataError(
+            f"its voxels measure {theirs} mm; on the plan's grid of {ours} mm it would have {' × '.join(map(str, planned))} voxels.",
+            cure="Is its spacing in another unit? Mend it in the file's header, then import the image again.",
+        )
+    return planned
 
 
 def to_plan(array: NDArray[np.float32], geometry: Geometry, plan: Plan) -> NDArray[np.float32]:

@@ -17,16 +17,19 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..errors import DataError, GeometryError, ProjectError, SAM2IterativeError
-from ..files import sha256_of
 from ..intake import NotOrthonormalError
 from ..project import Case, Project, Role, label_of, labels_of_names, opaque_case_id
 from ..settings import Label
 from ..volumes import Geometry, LabelMap, Volume, read_label_map, read_volume, resampled_orthonormal
+from .known_images import KnownImages, digest_of, require_no_leak
 from .slicer_segmentation import by_name, read_labels, segments_of
 
 OnMismatch = Literal["refuse", "copy geometry", "resample"]
 OnCase = Callable[[int, int, str], None]
 """Called before each case with: cases done, cases in all, name."""
+
+
+_LEAST_MM, _MOST_MM = 1.0, 3000.0
 
 
 @dataclass(frozen=True)
@@ -132,9 +135,7 @@ class _Intake:
         self._known: list[str] = []
         self._set_aside = list(unusable)
         self._remarks: list[tuple[str, str]] = []
-        # An excluded case may be imported anew: that is how a copy which was damaged in the project is replaced.
-        kept = project.cases("labelled", "unlabelled", "validation")
-        self._by_source: dict[str, Case] = {str(c.details["source"]): c for c in kept if "source" in c.details}
+        self._images = KnownImages(project)
 
     def report(self, ignored: Sequence[str]) -> ImportReport:
         """The outcome; set-aside files are remembered in the journal too."""
@@ -170,33 +171,47 @@ class _Intake:
             self._set_aside.append((candidate.title or candidate.name, error.sentence))
 
     def _take(self, candidate: Candidate) -> None:
-        digest = candidate.identity or (sha256_of(candidate.image) if candidate.image.is_file() else "")
-        twin = self._by_source.get(digest)
-        if twin is not None and (candidate.identity or self.options.opaque_ids or twin.source == candidate.image.name):
-            self._complete(twin, candidate)
+        digest = candidate.identity or digest_of(candidate.image)
+        twins = self._images.of_bytes(digest)
+        known = next((t for t in twins if candidate.identity or self.options.opaque_ids or t.source == candidate.image.name), None)
+        if known is not None:
+            self._complete(known, candidate)
             return
         if candidate.label is None and candidate.role in ("labelled", "validation"):
             raise DataError(f"a {candidate.role} case needs a label map, and there is none.", where=candidate.image.name)
         image = self._image(candidate)
+        namesakes = [] if candidate.identity else self._images.of_name(candidate.image.name)
+        known = next((case for case in namesakes if self._images.shows(case, image)), None)
+        if known is not None:  # compressed anew, say: other bytes, the same image
+            self._complete(known, candidate)
+            return
         label = self._label(candidate, image) if candidate.label else None
+        role: Role = candidate.role or ("unlabelled" if label is None else "labelled")
+        require_no_leak(twins, role, candidate.image.name)
         case = self.project.add_case(
             self._wanted_id(candidate),
             image,
             label,
-            role=candidate.role,
+            role=role,
             source=candidate.image.name,
             details={**candidate.details, "source": digest},
         )
         self._added.append(case)
-        self._by_source.setdefault(digest, case)
-        self._remarks.extend((case.id, remark) for remark in image.remarks)
-        if twin is not None:
-            self._remarks.append((case.id, f"its image is the same as that of case {twin.id}; keep only one of them."))
+        self._images.remember(case)
+        self._remarks.extend((case.id, remark) for remark in (*image.remarks, *_implausible(image.geometry)))
+        if twins:
+            self._remarks.append((case.id, f"its image is the same as that of case {twins[0].id}; keep only one of them."))
+        elif namesakes:
+            self._remarks.append((case.id, f"case {namesakes[0].id} came from a file of the same name that shows something else."))
         if label is not None and not label.values:
             self._remarks.append((case.id, "its label map is empty: taken as 'nothing there'."))
 
     def _complete(self, case: Case, candidate: Candidate) -> None:
         """The image is in the project; perhaps its label map is new, or what it is to be used for."""
+        if case.role == "excluded":
+            self._known.append(candidate.name)
+            self._remarks.append((case.id, "a person excluded it, and it stays so; give it another role to use it again."))
+            return
         self._complete_label(case, candidate)
         now = self.project.case(case.id)
         if candidate.role is not None and candidate.role != now.role:
@@ -268,6 +283,15 @@ class _Intake:
 
     def _wanted_id(self, candidate: Candidate) -> str:
         return opaque_case_id([c.id for c in self.project.cases()]) if self.options.opaque_ids else candidate.name
+
+
+def _implausible(grid: Geometry) -> list[str]:
+    """Sizes that no image of a patient has: most likely the file means another unit than mm."""
+    lengths = [n * mm for n, mm in zip(grid.size, grid.spacing, strict=True)]
+    if grid.planar or _LEAST_MM <= max(lengths) <= _MOST_MM:
+        return []
+    size = " × ".join(f"{mm:.3g}" for mm in lengths)
+    return [f"it measures {size} mm; if its file means another unit than mm, mend its spacing."]
 
 
 def resampled_label_map(label: LabelMap, grid: Geometry) -> LabelMap:

@@ -8,7 +8,7 @@ import numpy as np
 
 from ..dedicated.cases import TrainingCase, prepare_image, prepare_labels
 from ..errors import ProjectError
-from ..files import atomic_write
+from ..files import atomic_write, sha256_of, write_text
 from ..guidance.pseudo_label import choose_training_volumes
 from ..messages import Warned
 from ..project import Case, load_arrays
@@ -25,9 +25,9 @@ def training_cases(run: RunContext, round: int) -> list[TrainingCase]:
     """The cases that the network of ``round`` is trained on.
 
     What a person vouches for counts with weight 1, and what was rejected is left out; labelled cases, and those decided as a whole, are
-    the labelled ones; of the other unlabelled cases
-    those whose pseudo-labels of the round before agree best with the network, as many as the round's share allows, and in any case those
-    of which a person decided a part.
+    the labelled ones; of the other unlabelled cases those whose pseudo-labels of the round before agree best with the network, as many as
+    the round's share allows, and in any case those of which a person decided a part. Where such a case has no pseudo-label yet, in round 0
+    or because it joined since, that part alone is learned from.
     """
     cases: list[TrainingCase] = []
     open_cases: dict[str, tuple[Case, TrainingLabels | None]] = {}
@@ -43,14 +43,18 @@ def training_cases(run: RunContext, round: int) -> list[TrainingCase]:
             open_cases[case.id] = case, said
         elif said is not None:  # a label map of which a reviewer rejected a part
             cases.append(_prepared(run, case, said.labels.array, said.reviewed.astype(np.float32), labelled=True))
-    if round > 0:
-        files = RoundFiles(run.project)
-        partly = [name for name, (_, said) in open_cases.items() if said is not None and said.reviewed.any()]
-        for name in dict.fromkeys([*chosen_volumes(run, round, list(open_cases)), *_labelled_before(run, round, partly)]):
-            try:
-                cases.append(_pseudo_labelled(run, files, round - 1, *open_cases[name]))
-            except ProjectError as error:
-                run.report(Warned(f"{error.sentence} This round learns nothing from it."))
+    partly = {name: said for name, (_, said) in open_cases.items() if said is not None and said.reviewed.any()}
+    before = _labelled_before(run, round, list(partly))
+    chosen = chosen_volumes(run, round, list(open_cases)) if round > 0 else ()
+    files = RoundFiles(run.project)
+    for name in dict.fromkeys([*chosen, *before]):
+        try:
+            cases.append(_pseudo_labelled(run, files, round - 1, *open_cases[name]))
+        except ProjectError as error:
+            run.report(Warned(f"{error.sentence} This round learns nothing from it."))
+    for name, said in partly.items():
+        if name not in before:
+            cases.append(_prepared(run, open_cases[name][0], said.labels.array, said.reviewed.astype(np.float32), labelled=True))
     return cases
 
 
@@ -86,10 +90,13 @@ def _prepared(run: RunContext, case: Case, values: np.ndarray, weights: np.ndarr
 def prepared_image(run: RunContext, case: Case, volume: Volume) -> np.ndarray:
     """The image on the plan's grid, (channels, k, j, i) float32, memory-mapped from the project's cache.
 
-    The cache's key is the image's and the plan's content, so nothing stale is ever found; it may be deleted at any time.
+    The cache's key is the image's and the plan's content, so nothing stale is ever found; it may be deleted at any time. What is not
+    what was written, by the hash beside it, is made again.
     """
     path = run.project.cache_folder / "prepared" / f"{case.image_sha256[:20]}-{run.plan.digest[:12]}.npy"
-    if not path.is_file():
+    written = path.with_suffix(".sha256")
+    if not (path.is_file() and written.is_file() and written.read_bytes() == sha256_of(path).encode()):
         with atomic_write(path) as temporary, open(temporary, "wb") as stream:
             np.save(stream, prepare_image(volume.array, volume.geometry, run.plan))
+        write_text(written, sha256_of(path))
     return np.load(path, mmap_mode="r", allow_pickle=False)

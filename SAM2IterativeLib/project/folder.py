@@ -14,8 +14,9 @@ from typing import Any
 
 from ..errors import DataError, ProjectError
 from ..files import require_space, resolve_under, sha256_of, sweep
+from ..geometry import Geometry
 from ..settings import Label, Settings, merged
-from ..volumes import LabelMap, Volume, read_label_map, read_volume, require_same_grid, voxels_and_channels, write_label_map, write_volume
+from ..volumes import LabelMap, Volume, read_header, read_label_map, read_volume, require_same_grid, write_label_map, write_volume
 from .case import ROLES, Case, Role, case_id_of
 from .journal import Journal, now
 from .lock import ProjectLock, holder_of, require_shared
@@ -271,15 +272,24 @@ class Project:
         self._update(self.case(id).id, set_aside=reason)
         return self.case(id)
 
-    def voxels_and_channels_of(self, case: Case) -> tuple[int, int]:
-        """Check the hashes of a case's files and count its voxels, and values per voxel, from the header, without reading them.
+    def require_whole(self, case: Case) -> None:
+        """Check the hashes of a case's files.
 
         Raises:
             ProjectError: a copy was changed or is missing.
         """
-        if case.label is not None:
-            self._verified(case.label, case.label_sha256, case.id)
-        return voxels_and_channels(self._verified(case.image, case.image_sha256, case.id))
+        for path, digest in ((case.label, case.label_sha256), (case.image, case.image_sha256)):
+            if path is not None:
+                self._verified(path, digest, case.id)
+
+    def read_case_header(self, case: Case) -> tuple[Geometry, int]:
+        """The grid of a case's image and its values per voxel, without reading the voxels or checking their hash.
+
+        Raises:
+            ProjectError: the copy is missing.
+        """
+        self._require_there(case.image, case.id)
+        return read_header(case.image)
 
     def read_case_image(self, case: Case) -> Volume:
         """The case's image, its hash checked.
@@ -375,11 +385,14 @@ class Project:
         with self.journal.writing() as database:
             database.execute(f"UPDATE cases SET {assignments} WHERE id = ?", (*columns.values(), id))
 
-    def _verified(self, path: Path, digest: str, case: str) -> Path:
+    def _require_there(self, path: Path, case: str) -> None:
         if not path.is_file():
             raise ProjectError(
                 f"the file {path.name} is missing.", where=case, cure="Restore it from a copy, or exclude the case and import it again."
             )
+
+    def _verified(self, path: Path, digest: str, case: str) -> Path:
+        self._require_there(path, case)
         if sha256_of(path) != digest:
             raise ProjectError(
                 f"the file {path.name} changed since it was imported.",

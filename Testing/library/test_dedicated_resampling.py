@@ -20,6 +20,7 @@ from SAM2IterativeLib.dedicated.resampling import (
     turn,
     turned_spacing,
 )
+from SAM2IterativeLib.errors import DataError
 from SAM2IterativeLib.volumes import Geometry
 
 AXIAL = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
@@ -94,6 +95,14 @@ def test_in_2d_slices_stay() -> None:
     result = to_plan(image, geometry, plan)
     assert result.shape == (1, 5, 32, 32)
     assert np.array_equal(to_plan(image[:, 2:3], replace(geometry, size=(1, 16, 16)), plan)[:, 0], result[:, 2])
+
+
+def test_a_grid_that_no_memory_holds_is_refused() -> None:
+    micrometres = Geometry((16, 32, 32), (2500.0, 1000.0, 1000.0))
+    with pytest.raises(DataError, match=r"2.5e\+03 × 1e\+03 × 1e\+03 mm; on the plan's grid of 1 × 1 × 1 mm .* another unit"):
+        planned_size(micrometres, PLAN_3D)
+    large = Geometry((300, 512, 512), (1.0, 0.9, 0.9))
+    assert planned_size(large, PLAN_3D) == (300, 461, 461)
 
 
 def test_labels_stay_labels() -> None:

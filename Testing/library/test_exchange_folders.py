@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import SimpleITK as sitk
 from small_cases import OBLIQUE, small_image, small_labels
 
 from SAM2IterativeLib.errors import DataError, SettingsError
-from SAM2IterativeLib.exchange import Candidate, ImportOptions, import_any, import_candidates, write_slicer_segmentation
+from SAM2IterativeLib.exchange import Candidate, ImportOptions, import_any, import_candidates, known_images, write_slicer_segmentation
 from SAM2IterativeLib.exchange.folders import image_files, import_folder
 from SAM2IterativeLib.files import sha256_of
 from SAM2IterativeLib.project import Project, label_of
@@ -106,17 +107,71 @@ def test_importing_again_adds_only_what_is_new(empty: Project, folder: Path) -> 
     assert np.array_equal(empty.read_case_label(empty.case("001")).array, small_labels().array)
 
 
-def test_an_excluded_case_may_be_imported_anew(empty: Project, folder: Path) -> None:
+def test_an_excluded_case_stays_out(empty: Project, folder: Path) -> None:
     first = import_any(empty, folder / "images", folder / "labels").added[0]
     empty.set_role(first, "excluded")
     again = import_any(empty, folder / "images", folder / "labels")
+    assert not again.added and "stays so" in dict(again.remarks)[first.id]
+    assert empty.case(first.id).role == "excluded"
+
+
+def test_a_copy_that_was_damaged_is_replaced_by_excluding_it(empty: Project, folder: Path) -> None:
+    first = import_any(empty, folder / "images", folder / "labels").added[0]
+    first.image.write_bytes(b"")
+    empty.set_role(first, "excluded")
+    again = import_any(empty, folder / "images", folder / "labels")
     assert [case.source for case in again.added] == [first.source] and again.added[0].role == first.role
+    assert not import_any(empty, folder / "images", folder / "labels").added
 
 
-def test_the_same_image_twice_is_told(empty: Project, folder: Path) -> None:
+def test_the_same_image_twice_is_told_once(empty: Project, folder: Path) -> None:
     (folder / "images" / "copy.nii.gz").write_bytes((folder / "images" / "001.nii.gz").read_bytes())
     report = import_any(empty, folder / "images")
     assert "the same as that of case 001" in dict(report.remarks)["copy"]
+    again = import_any(empty, folder / "images")
+    assert not again.added and len(again.known) == len(report.added)
+
+
+def test_an_image_compressed_anew_is_the_same_image(empty: Project, folder: Path) -> None:
+    import_any(empty, folder / "images", folder / "labels")
+    empty.set_role("001", "validation")
+    path = folder / "images" / "001.nii.gz"
+    path.write_bytes(gzip.compress(gzip.decompress(path.read_bytes()), 1, mtime=7))
+    report = import_any(empty, folder / "images", folder / "labels")
+    assert not report.added and "001" in report.known and empty.case("001").role == "validation"
+    write_volume(path, small_image(77))
+    report = import_any(empty, folder / "images")
+    assert [case.source for case in report.added] == ["001.nii.gz"]
+    assert "same name that shows something else" in dict(report.remarks)[report.added[0].id]
+
+
+def test_a_copy_of_a_validation_case_is_not_learned_from(empty: Project, folder: Path) -> None:
+    import_any(empty, folder / "images", folder / "labels")
+    empty.set_role("001", "validation")
+    for kind in ("images", "labels"):
+        (folder / kind / "copy.nii.gz").write_bytes((folder / kind / "001.nii.gz").read_bytes())
+    report = import_any(empty, folder / "images", folder / "labels")
+    assert not report.added and "case 001, which is validation" in dict(report.set_aside)["copy"]
+
+
+def test_a_file_that_may_not_be_read_is_set_aside(empty: Project, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def digest(path: Path) -> str:
+        if path.name == "002.nii.gz":
+            raise PermissionError(13, "Permission denied")
+        return sha256_of(path)
+
+    monkeypatch.setattr(known_images, "sha256_of", digest)  # root may read everything, so the file's mode would not do
+    report = import_any(empty, folder / "images", folder / "labels")
+    assert "Permission denied" in dict(report.set_aside)["002"] and len(report.added) == 3
+
+
+def test_a_size_that_no_patient_has_is_told(empty: Project, folder: Path) -> None:
+    image = small_image(9)
+    write_volume(
+        folder / "images" / "micrometres.nii.gz", replace(image, geometry=replace(image.geometry, spacing=(2500.0, 1000.0, 1000.0)))
+    )
+    report = import_any(empty, folder / "images")
+    assert "another unit than mm" in dict(report.remarks)["micrometres"] and "001" not in dict(report.remarks)
 
 
 def test_names_are_given_to_values_with_gaps(empty: Project, folder: Path) -> None:

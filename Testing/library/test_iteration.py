@@ -359,6 +359,66 @@ def test_a_case_that_was_decided_in_part_is_always_learned_from(tmp_path: Path, 
         assert not learned.labelled and (learned.weights == 1).all((1, 2)).any()
 
 
+def test_slices_that_a_person_drew_teach_before_there_is_a_pseudo_label(tmp_path: Path, weights: Path) -> None:
+    with small_project(tmp_path / "project", weights) as project:
+        image, label = phantom_case(2, size=(8, 32, 32))
+        Review(project).correct(project.case("case_2"), label, reviewer="A", slices=[3, 4])
+        run = RunContext(project, Iteration(project, CPU, lambda m: None).plan(), CPU, lambda m: None)
+        [drawn] = [c for c in training_cases(run, 0) if c.name == "case_2"]
+        assert drawn.labelled and (drawn.weights == 1).all((1, 2)).any() and (drawn.weights == 0).all((1, 2)).any()
+        run_rounds(project, 1)
+        late = project.add_case("late", image)
+        Review(project).correct(late, label, reviewer="A", slices=[3, 4])
+        assert "late" in {c.name for c in training_cases(run, 2)}
+
+
+def test_a_project_may_begin_with_a_case_that_a_person_drew(tmp_path: Path, weights: Path) -> None:
+    with small_project(tmp_path / "project", weights, labelled=0, unlabelled=2) as project:
+        Review(project).correct(project.case("case_0"), phantom_case(0, size=(8, 32, 32))[1], reviewer="A")
+        run_rounds(project, 1)
+        assert project.artefact(1, "case_1", "pseudo_label.nii.gz").is_file()
+
+
+def test_rounds_end_once_people_have_decided_on_every_case(tmp_path: Path, weights: Path) -> None:
+    with small_project(tmp_path / "project", weights, unlabelled=1) as project:
+        run_rounds(project, 1)
+        Review(project).accept(project.case("case_2"), reviewer="A")
+        messages: list[Message] = []
+        Iteration(project, CPU, messages.append).run(5, until_converged=True)
+        assert [m.round for m in messages if isinstance(m, RoundFinished)] == [2], "one round learns from the decision"
+        assert messages[-1] == RunFinished(3, True, "people have decided on every case.")
+
+
+def test_a_damaged_cache_is_made_again(tmp_path: Path, weights: Path) -> None:
+    with small_project(tmp_path / "project", weights) as project:
+        run = RunContext(project, Iteration(project, CPU, lambda m: None).plan(), CPU, lambda m: None)
+        image = np.array(training_cases(run, 0)[0].image)
+        for path in (project.cache_folder / "prepared").glob("*.npy"):
+            path.write_bytes(path.read_bytes()[:-40])
+        assert np.array_equal(training_cases(run, 0)[0].image, image)
+        for path in (project.cache_folder / "prepared").glob("*.npy"):
+            path.write_bytes(path.read_bytes()[:-1] + b"\7")
+        assert np.array_equal(training_cases(run, 0)[0].image, image)
+
+
+def test_a_case_whose_spacing_is_in_another_unit_is_set_aside(tmp_path: Path, weights: Path) -> None:
+    with small_project(tmp_path / "project", weights) as project:
+        image, _ = phantom_case(9, size=(8, 32, 32))
+        micrometres = Geometry(image.geometry.size, tuple(1000 * mm for mm in image.geometry.spacing))  # type: ignore[arg-type]
+        project.add_case("far", Volume(image.array, micrometres))
+        messages: list[Message] = []
+        run_rounds(project, 1, messages)
+        [aside] = [m for m in messages if isinstance(m, CaseSetAside)]
+        assert aside.case == "far" and "another unit" in aside.sentence
+        assert max(project.journal.rounds()) == 1
+
+
+def test_a_full_memory_ends_the_run_with_a_sentence() -> None:
+    messages: list[Message] = []
+    assert run_safely(lambda: torch.empty(2**48), messages.append) is None
+    assert isinstance(messages[-1], RunFailed) and "memory of this computer" in messages[-1].sentence
+
+
 def test_what_cannot_begin_says_why(tmp_path: Path, weights: Path) -> None:
     with small_project(tmp_path / "none", weights, labelled=0) as project, pytest.raises(DataError, match="no labelled case"):
         run_rounds(project, 1)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from small_cases import OBLIQUE, small_labels
+from small_cases import OBLIQUE, small_image, small_labels
 
 from SAM2IterativeLib.decisions import Decision, Layers
 from SAM2IterativeLib.errors import DataError, GeometryError, ProjectError
@@ -103,6 +103,26 @@ def test_slices_corrected_after_a_rejection_count(review: Review) -> None:
     assert said is not None and said.rejected
     _, weights = said.over(small_labels().array, np.ones(OBLIQUE.size))
     assert (weights[2] == 1).all() and not np.delete(weights, 2, axis=0).any()
+
+
+def test_a_rejected_case_whose_every_slice_was_corrected_is_corrected(review: Review) -> None:
+    case = review.project.case("b")
+    review.reject(case, reviewer="Ada", reason="wrong organ")
+    review.correct(case, small_labels(), reviewer="Ada", slices=[0, 1, 2])
+    assert review.status(case) == "rejected" and review.final_labels(case) is None
+    review.correct(case, small_labels(), reviewer="Ada", slices=range(3, OBLIQUE.slices))
+    said = review.training_labels(case)
+    assert said is not None and said.complete and not said.rejected
+    final = review.final_labels(case)
+    assert review.status(case) == "corrected" and final is not None and final.by_person
+    assert "b" in [found.id for found, _ in review.vouched(9)]
+
+
+def test_no_proposal_takes_the_place_of_a_label_map(review: Review) -> None:
+    propose(review.project, "a", shift=1)
+    with pytest.raises(ProjectError, match="a: it has a label map of its own"):
+        review.accept(review.project.case("a"), reviewer="Ada")
+    review.correct(review.project.case("a"), small_labels(1), reviewer="Ada")
 
 
 def test_the_label_map_of_a_case_made_unlabelled_is_not_looked_at(review: Review) -> None:
@@ -246,7 +266,7 @@ def test_bad_decisions_are_refused(review: Review) -> None:
     with pytest.raises(GeometryError, match="b: the label map does not lie on its image"):
         review.correct(case, replace(small_labels(), geometry=replace(OBLIQUE, spacing=(1.0, 1.0, 1.0))), reviewer="Ada")
     with pytest.raises(ProjectError, match="no pseudo-label to review yet"):
-        review.accept(review.project.case("a"), reviewer="Ada")
+        review.accept(review.project.add_case("new", small_image()), reviewer="Ada")
     with pytest.raises(DataError, match=r"slices \[6\]"):
         review.reject(case, reviewer="Ada", slices=[6])
     assert not review.decisions()
