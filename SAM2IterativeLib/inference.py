@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,12 +24,15 @@ from .guidance.pseudo_label import fuse
 from .messages import CaseSetAside, Progress, Reporter, Warned
 from .project import Project
 from .settings import PseudoLabelSettings
-from .volumes import LabelMap, read_volume, write_label_map
+from .volumes import LabelMap, read_header, read_volume, write_label_map
 
 RECORD = "sam2-iterative.json"
 """Stands beside the label maps and says which network made which file; a run that was stopped goes on by it."""
 _OTHER_SUFFIX = {".jpg": ".png", ".jpeg": ".png", ".nhdr": ".nrrd", ".mhd": ".mha"}
 """JPEG blurs labels, and a header with a file beside it cannot be written whole or not at all."""
+
+_PAGED = (".tif", ".tiff")
+"""A stack of pages is a volume, and a volume of labels is not written as pages."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +83,7 @@ def predict_folder(
     set_aside: list[tuple[str, str]] = []
     for done, image in enumerate(found):
         report(Progress(round, "prediction", done / len(found), None, image.name))
-        name = stem_of(image) + _OTHER_SUFFIX.get(suffix_of(image), suffix_of(image))
+        name = _name_of_labels(image)
         try:
             if not record.has(name, image):
                 volume = read_volume(image)
@@ -98,6 +102,20 @@ def predict_folder(
             raise Stopped
     report(Progress(round, "prediction", 1.0, 0.0))
     return FolderPrediction(tuple(written), tuple(set_aside))
+
+
+def _name_of_labels(image: Path) -> str:
+    """The name of an image's label map: its own, but for formats that cannot hold one."""
+    suffix = suffix_of(image)
+    if suffix in _PAGED and _is_stack(image):
+        return stem_of(image) + ".nii.gz"
+    return stem_of(image) + _OTHER_SUFFIX.get(suffix, suffix)
+
+
+def _is_stack(image: Path) -> bool:
+    with contextlib.suppress(RuntimeError, DataError):  # of a damaged file, which reading it will name
+        return read_header(image)[0].slices > 1
+    return False
 
 
 def trained_network(project: Project) -> tuple[int, Path]:

@@ -6,10 +6,8 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-
 from .errors import DataError
-from .exchange import read_labels
+from .exchange import is_mask, labelled_mask, read_labels
 from .files import IMAGE_SUFFIXES, stem_of, suffix_of
 from .project import Case, Project
 from .volumes import LabelMap, require_same_grid
@@ -78,10 +76,10 @@ def read_reference(project: Project, case: Case, path: Path) -> tuple[LabelMap, 
     """
     label = read_labels(path, project.settings.labels)
     require_same_grid(label.geometry, project.read_case_image(case).geometry, case.id)
+    labels = project.settings.labels
+    if is_mask(label, labels):
+        return labelled_mask(label, labels, case.id), f"255 was taken as label {labels[0].value}."
     known, foreign = set(project.values), sorted(set(label.values) - set(project.values))
-    if label.values == (255,) and len(known) == 1 and 255 not in known:
-        value = project.values[0]
-        return LabelMap(np.where(label.array, value, 0).astype(np.uint16), label.geometry), f"255 was taken as label {value}."
     if foreign and not known & set(label.values):
         raise DataError(
             f"its reference holds the values {foreign}, none of which is a label of the project ({sorted(known)}).",

@@ -50,6 +50,11 @@ class Disagreement:
     statuses: tuple[Status, Status]
     dice: dict[int, float | None]
 
+    @property
+    def contradict(self) -> bool:
+        """Whether one rejected the case as a whole and the other one did not."""
+        return (self.statuses[0] == "rejected") != (self.statuses[1] == "rejected")
+
 
 @dataclass(frozen=True)
 class FinalLabels:
@@ -139,7 +144,10 @@ class Review:
         self.project.require_writable()
         standing = [d for d in self.decisions(case) if reviewer in (None, d.reviewer)]
         if not standing:
-            raise ProjectError("there is no decision to take back.", where=case.id if case else self.project.folder.name)
+            others = tuple(dict.fromkeys(d.reviewer for d in self.decisions(case)))
+            cure = f"Decided have {', '.join(others)}: name one of them." if others else ""
+            by = f" by {reviewer}" if reviewer else ""
+            raise ProjectError(f"there is no decision{by} to take back.", where=case.id if case else self.project.folder.name, cure=cure)
         with self.project.journal.writing() as database:
             database.execute("UPDATE decisions SET withdrawn_at = ? WHERE number = ?", (now(), standing[-1].number))
         return standing[-1]
@@ -194,6 +202,11 @@ class Review:
         """Whether decisions about all labels of single slices add up to the whole case."""
         grid, _ = self.project.read_case_header(case if isinstance(case, Case) else self.project.case(case))
         return {k for d in decisions if not d.segments for k in d.slices} >= set(range(grid.slices))
+
+    def contested(self, case: Case | str) -> bool:
+        """Whether one reviewer rejected the case as a whole and another one did not; the newest decision counts meanwhile."""
+        rejected = {self.status(case, reviewer) == "rejected" for reviewer in {d.reviewer for d in self.decisions(case)}}
+        return len(rejected) > 1
 
     def is_open(self, case: Case | str, reviewer: str | None = None) -> bool:
         """Whether something of the case is still to be decided (by one reviewer)."""

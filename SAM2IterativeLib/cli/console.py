@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import shlex
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,28 +17,38 @@ from rich.markup import escape
 from ..project import Project
 
 console = Console()
-_errors = Console(stderr=True)
+errors = Console(stderr=True)
 
 ProjectFolder = Annotated[Path, typer.Argument(metavar="PROJECT", help="The project's folder.", show_default=False)]
 
 
 def problem(sentence: str) -> None:
     """Tell what is wrong, on standard error."""
-    _errors.print(f"[bold red]Problem:[/] {escape(sentence)}", soft_wrap=True, highlight=False)
+    errors.print(f"[bold red]Problem:[/] {escape(sentence)}", soft_wrap=True, highlight=False)
 
 
-def remark(name: str, sentence: str) -> None:
+def remark(name: str, sentence: str, to: Console = console) -> None:
     """Tell what is worth knowing about a case or file."""
     bare = name.partition(" (")[0]  # "case_1 (set aside)"
-    console.print(f"[yellow]{escape(name)}[/]: {escape(sentence.removeprefix(f'{bare}: '))}", soft_wrap=True, highlight=False)
+    to.print(f"[yellow]{escape(name)}[/]: {escape(sentence.removeprefix(f'{bare}: '))}", soft_wrap=True, highlight=False)
+
+
+def quoted(path: Path) -> str:
+    """A path as it is typed on a command line."""
+    return subprocess.list2cmdline([str(path)]) if os.name == "nt" else shlex.quote(str(path))
+
+
+def next_command(words: str, command: str) -> None:
+    """Tell what to do next: ``words``, then a command to be copied."""
+    console.print(f"\nNext: {escape(words)}[bold]{escape(command)}[/]", soft_wrap=True, highlight=False)
 
 
 @contextmanager
 def opened(folder: Path, *, to_write: bool) -> Iterator[Project]:
-    """Open a project, tell its notice, close it."""
+    """Open a project, tell its notice, close it. What the command prints may be meant for programs, so notices go to standard error."""
     with Project.open(folder, read_only=not to_write) as project:
-        if project.notice:
-            remark("Note", project.notice)
         if to_write:
             project.require_writable()
+        if project.notice:
+            remark("Note", project.notice, errors)
         yield project

@@ -19,7 +19,7 @@ from ..exchange import ImportOptions, ImportReport, import_any
 from ..project import Project, Role
 from ..review import Review
 from ..settings import Settings
-from .console import ProjectFolder, console, opened, remark
+from .console import ProjectFolder, console, next_command, opened, quoted, remark
 
 _Labels = Annotated[Path | None, typer.Option("--labels", help="Folder of label maps; one with an image's name makes that case labelled.")]
 _Names = Annotated[str, typer.Option("--label-names", help="Names by comma; a leading 'background' stands for 0.")]
@@ -55,15 +55,14 @@ def new(
         raise typer.BadParameter(f"known methods are {', '.join(method_names())}", param_hint="--method")
     with _nothing_left_without_cases(project), Project.create(project, Settings(method=method)) as made:
         report = _import(made, images, labels, label_names, None, opaque_ids, resample_sheared, on_mismatch)
-        _show_import(report)
+        _show_import(made, report)
         if not report.added:
             raise DataError("no image could be used.", where=images.name, cure="Mend the files, then try again.")
-        folder = escape(str(project))
         if made.cases("labelled"):
-            console.print(f"\nNext: [bold]sam2-iterative run {folder} --rounds 3[/]")
+            next_command("", f"sam2-iterative run {quoted(project)} --rounds 3")
         else:
-            again = f"sam2-iterative import {folder} --images {escape(str(images))} --labels LABELS"
-            console.print(f"\nNext: label a few of them, then [bold]{again}[/]", soft_wrap=True)
+            after = "label a few of them, name each label map after its case's id, then "
+            next_command(after, f"sam2-iterative import {quoted(project)} --images {quoted(images)} --labels LABELS")
 
 
 @contextmanager
@@ -93,7 +92,7 @@ def import_cases(
     """Add cases to a project."""
     with opened(project, to_write=True) as found:
         role: Role | None = "validation" if validation else None
-        _show_import(_import(found, images, labels, label_names, role, opaque_ids, resample_sheared, on_mismatch))
+        _show_import(found, _import(found, images, labels, label_names, role, opaque_ids, resample_sheared, on_mismatch))
 
 
 def _import(
@@ -115,25 +114,32 @@ def _import(
             project,
             images,
             labels,
-            label_names=tuple(name.strip() for name in names.split(",") if name.strip()),
+            label_names=tuple(name.strip() for name in names.split(",")) if names.strip() else (),
             role=role,
             options=options,
             on_case=lambda done, total, name: bar.update(task, completed=done, total=total, description=f"Reading {name}"),
         )
 
 
-def _show_import(report: ImportReport) -> None:
+def _show_import(project: Project, report: ImportReport) -> None:
     for name, sentence in report.remarks:
         remark(name, sentence)
     for name, sentence in report.set_aside:
         remark(f"{name} (set aside)", sentence)
     if report.ignored:
-        remark("Ignored, no images", ", ".join(report.ignored))
+        what = "no images, or label maps of no image here; a label map bears its image's name"
+        remark(f"Left out, {what}", ", ".join(report.ignored))
     labelled = sum(case.label is not None for case in report.added)
     console.print(
         f"{len(report.added)} cases added, {labelled} of them with a label map; {len(report.completed)} completed,"
         f" {len(report.known)} known already, {len(report.set_aside)} set aside."
     )
+    _show_labels(project)
+
+
+def _show_labels(project: Project) -> None:
+    listed = ", ".join(f"{label.value} {escape(label.name)}" for label in project.settings.labels)
+    console.print(f"Labels: {listed or 'none yet'}", soft_wrap=True, highlight=False)
 
 
 def status(project: ProjectFolder, cases: Annotated[bool, typer.Option("--cases", help="List every case.")] = False) -> None:
@@ -143,7 +149,7 @@ def status(project: ProjectFolder, cases: Annotated[bool, typer.Option("--cases"
         waiting = [entry for entry in review.queue() if entry.round is not None]
         everyone = found.cases()
         console.print(f"[bold]{escape(found.settings.name)}[/], method {found.settings.method}")
-        console.print(f"Labels: {', '.join(f'{label.value} {escape(label.name)}' for label in found.settings.labels) or 'none yet'}")
+        _show_labels(found)
         for role in ("labelled", "unlabelled", "validation", "excluded"):
             console.print(f"  {role:11} {sum(c.role == role and not c.set_aside for c in everyone):5}")
         for case in everyone:
@@ -152,6 +158,9 @@ def status(project: ProjectFolder, cases: Annotated[bool, typer.Option("--cases"
         _show_rounds(found)
         _show_unfinished(found)
         console.print(f"{len(waiting)} cases wait for review, {len({d.case for d in review.decisions()})} are decided.")
+        contested = [case.id for case in everyone if review.contested(case)]
+        if contested:
+            remark("Reviewers disagree on", f"{', '.join(contested)}. The newest decision counts; 'review show' has them all.")
         used = found.disk_used()
         console.print("Disk: " + ", ".join(f"{name} {size / 1e6:.1f} MB" for name, size in used.items() if size))
         if cases:

@@ -11,18 +11,21 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from ..exchange import read_labels
+from ..exchange import labelled_mask, read_labels
 from ..project import Case, Project
 from ..review import Review
 from .console import ProjectFolder, console, opened
 
 app = typer.Typer(
-    help="Look at pseudo-labels and accept, correct or reject them. What is decided here reaches the next round.",
+    help="Look at pseudo-labels and accept, correct or reject them. What is decided here reaches the next round; where reviewers"
+    " contradict each other, 'list --all' and 'show' say so, and the newest decision counts.",
     no_args_is_help=True,
 )
 
 _CaseId = Annotated[str, typer.Argument(metavar="CASE", help="The case's id.", show_default=False)]
-_Reviewer = Annotated[str, typer.Option("--reviewer", help="Who decides.", default_factory=getpass.getuser, show_default="your user name")]
+_Reviewer = Annotated[
+    str, typer.Option("--reviewer", help="Who decides, or decided.", default_factory=getpass.getuser, show_default="your user name")
+]
 _Comment = Annotated[str, typer.Option("--comment")]
 _Segments = Annotated[str, typer.Option("--segments", help="Only these labels: values or names by comma.")]
 _Slices = Annotated[str, typer.Option("--slices", help="Only these slices: indices by comma, counted from 0.")]
@@ -38,13 +41,14 @@ def list_cases(
     if order not in ("uncertainty", "certainty", "name", "imported"):
         raise typer.BadParameter("uncertainty, certainty, name or imported", param_hint="--order")
     with opened(project, to_write=False) as found:
-        table = Table()
+        table, review = Table(), Review(found)
         for column in ("case", "round", "uncertainty", "status", "reviewers"):
             table.add_column(column)
-        for entry in Review(found).queue(order, decided=decided):  # type: ignore[arg-type] # checked above
+        for entry in review.queue(order, decided=decided):  # type: ignore[arg-type] # checked above
+            contested = "" if not review.contested(entry.case) else ", but reviewers disagree"
             number = "–" if entry.uncertainty is None else f"{entry.uncertainty:.3f}"
             round_ = "–" if entry.round is None else str(entry.round)
-            table.add_row(escape(entry.case.id), round_, number, entry.status, escape(", ".join(entry.reviewers)))
+            table.add_row(escape(entry.case.id), round_, number, f"{entry.status}{contested}", escape(", ".join(entry.reviewers)))
         console.print(table)
 
 
@@ -71,7 +75,8 @@ def show(project: ProjectFolder, case: _CaseId) -> None:
             console.print(f"  {decision.time} {escape(decision.reviewer)}: {decision.kind}{taken_back} {escape(words)}", highlight=False)
         for pair in review.disagreement(chosen):
             shares = ", ".join(f"label {v}: {'–' if d is None else f'{d:.3f}'}" for v, d in pair.dice.items())
-            console.print(f"  {escape(' and '.join(pair.reviewers))}: Dice {shares or 'not comparable'}", highlight=False)
+            words = f"they disagree, {' and '.join(pair.statuses)}" if pair.contradict else f"Dice {shares or 'not comparable'}"
+            console.print(f"  {escape(' and '.join(pair.reviewers))}: {words}", highlight=False)
 
 
 @app.command()
@@ -115,7 +120,7 @@ def correct(
     """Keep a corrected label map; it counts like a labelled case."""
     with opened(project, to_write=True) as found:
         values, chosen = _values(found, segments), found.case(case)
-        drawn = read_labels(labels, found.settings.labels)
+        drawn = labelled_mask(read_labels(labels, found.settings.labels), found.settings.labels, labels.name)
         Review(found).correct(chosen, drawn, reviewer=reviewer, comment=comment, segments=values, slices=_indices(slices))
         _tell(found, chosen)
 
@@ -123,17 +128,22 @@ def correct(
 @app.command("take-back")
 def take_back(
     project: ProjectFolder,
-    case: Annotated[str, typer.Option("--case", help="Only on this case.")] = "",
-    reviewer: Annotated[str, typer.Option("--reviewer", help="Only by this reviewer.")] = "",
+    reviewer: _Reviewer,
+    case: Annotated[str, typer.Argument(metavar="[CASE]", help="Only on this case.", show_default=False)] = "",
+    anyone: Annotated[bool, typer.Option("--anyone", help="Whoever decided last, not only the reviewer.")] = False,
 ) -> None:
-    """Take back the last decision; the journal remembers both."""
+    """Take back the reviewer's last decision; the journal remembers both."""
     with opened(project, to_write=True) as found:
-        decision = Review(found).take_back_last(found.case(case) if case else None, reviewer or None)
+        decision = Review(found).take_back_last(found.case(case) if case else None, None if anyone else reviewer)
         console.print(f"Taken back: {decision.kind} on {escape(decision.case)} by {escape(decision.reviewer)}.")
 
 
 def _tell(project: Project, case: Case) -> None:
-    console.print(f"{escape(case.id)}: {Review(project).status(case)}.")
+    review = Review(project)
+    newest = review.current(case)
+    by = f" by {newest.reviewer}" if newest else ""
+    disagree = " Reviewers disagree on this case; the newest decision counts." if review.contested(case) else ""
+    console.print(f"{escape(case.id)}: {review.status(case)}{escape(by)}.{disagree}")
 
 
 def _values(project: Project, text: str) -> tuple[int, ...]:

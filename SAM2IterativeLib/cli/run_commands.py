@@ -11,8 +11,8 @@ from typing import Annotated
 
 import typer
 
-from ..errors import SettingsError
-from ..messages import Message, Reporter, to_line
+from ..errors import SAM2IterativeError, SettingsError
+from ..messages import Message, Reporter, RunFailed, to_line
 from ..project import Project
 from ..settings import replaced
 from .console import ProjectFolder, console, opened
@@ -53,7 +53,12 @@ def run(
     from ..iteration import Iteration, run_safely
     from ..methods import load_method
 
-    with opened(project, to_write=True) as found, stop_on_interrupt() as stop_asked, reporter(found, events) as report:
+    with (
+        failures_as_events(events),
+        opened(project, to_write=True) as found,
+        stop_on_interrupt() as stop_asked,
+        reporter(found, events) as report,
+    ):
         wanted = found.settings
         for name, value in (("method", method), ("device", device), ("seed", seed)):
             if value not in ("", None):
@@ -65,6 +70,17 @@ def run(
         result = run_safely(lambda: Iteration(found, chosen, report, stop_asked).run(count, until_converged=until_converged), report)
     if result is None:
         raise typer.Exit(130 if stop_asked() else 1)
+
+
+@contextmanager
+def failures_as_events(events: bool) -> Iterator[None]:
+    """Tell a program that reads events also of what keeps a run from beginning."""
+    try:
+        yield
+    except SAM2IterativeError as error:
+        if events:
+            print(to_line(RunFailed(error.sentence, type(error).__name__)), flush=True)
+        raise
 
 
 @contextmanager

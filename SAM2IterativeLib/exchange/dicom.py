@@ -7,7 +7,7 @@ segmentation object must name the images it belongs to.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from ..files import path_for_itk, sha256_of
 from ..intake import NotOrthonormalError, require_orthonormal
 from ..project import Case, Project, Role
 from ..volumes import Geometry, Volume
+from .folders import by_image_stem, label_files
 from .importing import Candidate, ImportOptions, ImportReport, OnCase, import_candidates
 
 _NEEDED = (
@@ -76,7 +77,8 @@ def _sorted_out(root: Path) -> tuple[tuple[Series, ...], tuple[Path, ...]]:
             slice_and_size = str(header.get("SOPInstanceUID", path)), path.stat().st_size
             found.setdefault(str(header.SeriesInstanceUID), {}).setdefault(slice_and_size, path)
     if not found:
-        raise DataError("there is no DICOM image in this folder.", where=root.name, cure="Choose the folder that holds the series.")
+        what = "there is no image file in this folder, and no DICOM series in or below it."
+        raise DataError(what, where=root.name, cure="Choose the folder that holds the images or the series.")
     return tuple(Series(uid, tuple(files.values())) for uid, files in found.items()), tuple(damaged)
 
 
@@ -89,17 +91,27 @@ def holds_dicom(folder: Path) -> bool:
 def import_dicom(
     project: Project,
     folder: str | Path,
+    labels: str | Path | None = None,
     *,
+    label_names: Sequence[str] = (),
     role: Role | None = None,
     options: ImportOptions | None = None,
     on_case: OnCase | None = None,
 ) -> ImportReport:
-    """Import every series below a folder as an unlabelled case with an opaque id, as names may tell who the patient is."""
+    """Import every series below a folder as a case with an opaque id, as names may tell who the patient is.
+
+    A label map among ``labels`` belongs to the case whose id it bears: so label maps come in once their cases have ids.
+    """
     found, broken = _sorted_out(Path(folder))
-    candidates = [_candidate(project, n, series, role) for n, series in enumerate(found, 1)]
+    masks, ignored = label_files(labels) if labels is not None else ([], [])
+    by_stem = by_image_stem(masks)
+    candidates = [_candidate(project, n, series, role, by_stem) for n, series in enumerate(found, 1)]
+    ignored += [p.name for p in masks if p not in {c.label for c in candidates}]
     sentence = "it begins like a DICOM file and breaks off; if it is a slice, its series is not whole. Copy it again, then import again."
     damaged = [(path.name, f"{path.name}: {sentence}") for path in broken]
-    return import_candidates(project, candidates, options=options, unusable=damaged, on_case=on_case)
+    return import_candidates(
+        project, candidates, label_names=label_names, options=options, ignored=ignored, unusable=damaged, on_case=on_case
+    )
 
 
 def read_series(series: Series, where: str) -> Volume:
@@ -128,15 +140,17 @@ def read_series(series: Series, where: str) -> Volume:
     return Volume(array.astype(np.float32) if array.dtype.itemsize > 4 else array, geometry)
 
 
-def _candidate(project: Project, number: int, series: Series, role: Role | None) -> Candidate:
-    name = f"case_{len(project.cases()) + number:04d}"
+def _candidate(project: Project, number: int, series: Series, role: Role | None, labels: Mapping[str, Path]) -> Candidate:
     first = series.files[0]
     title = f"DICOM series of {first.parent.name}/{first.name} ({len(series.files)} files)"
     digest = hashlib.sha256("".join(sorted(sha256_of(p) for p in series.files)).encode()).hexdigest()
+    known = [case.id for case in project.cases() if case.details.get("source") == digest]
+    name = known[0] if known else f"case_{len(project.cases()) + number:04d}"
     files = [str(p.absolute()) for p in series.files]
     return Candidate(
         name=name,
         image=Path("DICOM series"),
+        label=labels.get(name),
         role=role,
         details={"dicom": {"series": series.uid, "files": files}},
         read_image=lambda _: read_series(series, title),

@@ -40,14 +40,29 @@ def folder_candidates(images: str | Path, labels: str | Path | None = None, role
     found, beside, ignored = _sorted_out(Path(images))
     masks = beside
     if labels is not None:
-        masks = [p for p in _files(Path(labels)) if suffix_of(p) in IMAGE_SUFFIXES]
-        ignored += [p.name for p in _files(Path(labels)) if suffix_of(p) not in IMAGE_SUFFIXES]
-    by_stem = {_image_stem(p): p for p in masks} | {stem_of(p): p for p in masks}
+        masks, others = label_files(labels)
+        ignored += others
+    by_stem = by_image_stem(masks)
     candidates = [Candidate(_name(p), p, by_stem.get(stem_of(p)) or by_stem.get(_name(p)), role) for p in found]
     candidates = [c if _is_its_own(c, candidates) else replace(c, label=None) for c in candidates]
     used = {c.label for c in candidates}
     ignored += [p.name for p in masks if p not in used]
     return candidates, ignored
+
+
+def label_files(folder: str | Path) -> tuple[list[Path], list[str]]:
+    """The label maps of a folder, and the names of its other files.
+
+    Raises:
+        DataError: no such folder.
+    """
+    files = _files(Path(folder))
+    return [p for p in files if suffix_of(p) in IMAGE_SUFFIXES], [p.name for p in files if suffix_of(p) not in IMAGE_SUFFIXES]
+
+
+def by_image_stem(masks: Sequence[Path]) -> dict[str, Path]:
+    """Label maps by the stem of the image whose name they bear: with an ending such as ``_seg``, or better without."""
+    return {_image_stem(p): p for p in masks} | {stem_of(p): p for p in masks}
 
 
 def _is_its_own(candidate: Candidate, others: Sequence[Candidate]) -> bool:

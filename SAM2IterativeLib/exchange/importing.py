@@ -22,6 +22,7 @@ from ..project import Case, Project, Role, label_of, labels_of_names, opaque_cas
 from ..settings import Label
 from ..volumes import Geometry, LabelMap, Volume, read_label_map, read_volume, resampled_orthonormal
 from .known_images import KnownImages, digest_of, require_no_leak
+from .masks import is_mask, labelled_mask
 from .slicer_segmentation import by_name, read_labels, segments_of
 
 OnMismatch = Literal["refuse", "copy geometry", "resample"]
@@ -159,6 +160,10 @@ class _Intake:
         labels = labels_of_names(names, values) if names else _labels_of(values, segments)
         if labels:
             self.project.add_labels(labels)
+        named = {segment.name.casefold() for segment in segments}
+        for label in labels if found else ():
+            if label.value not in values and label.name.casefold() not in named:
+                self._remarks.append(("labels", f"label {label.value} ({label.name}) occurs in no label map; are the names in order?"))
         for value in values if len(found) >= 5 else ():
             if sum(value in held for held in found) == 1:
                 self._remarks.append(("labels", f"label {value} occurs in only one of {len(found)} label maps; is it meant?"))
@@ -249,7 +254,10 @@ class _Intake:
             copy = resampled_orthonormal(candidate.label, label=True)
             label = by_name(LabelMap(copy.array, copy.geometry), candidate.label, self.project.settings.labels)
         label = self._on_grid(label, image.geometry, candidate.label.name)
-        return self._mapped(label, candidate.label.name)
+        labels = self.project.settings.labels
+        if is_mask(label, labels) and len(labels) == 1:
+            self._remarks.append((candidate.label.name, f"a 0/255 mask: 255 was taken as label {labels[0].value} ({labels[0].name})."))
+        return labelled_mask(label, labels, candidate.label.name)
 
     def _on_grid(self, label: LabelMap, grid: Geometry, name: str) -> LabelMap:
         if label.geometry.mismatch(grid) is None:
@@ -265,21 +273,6 @@ class _Intake:
             where=name,
             cure="Export it again with the image as reference, or allow resampling.",
         )
-
-    def _mapped(self, label: LabelMap, name: str) -> LabelMap:
-        """A 0/255 mask (or a JPEG, which was cut at 128 on reading) takes the value of the project's only label."""
-        if label.values != (255,) or 255 in self.project.values:
-            return label
-        if len(self.project.values) != 1:
-            raise DataError(
-                f"it is a 0/255 mask, but the project has the labels {list(self.project.values)}.",
-                where=name,
-                cure="Save it with the label's own value.",
-            )
-        value = self.project.values[0]
-        self._remarks.append((name, f"a 0/255 mask: 255 was taken as label {value} ({self.project.label_names[0]})."))
-        array = np.where(label.array == 255, value, 0)
-        return LabelMap(array.astype(np.uint8 if value <= 255 else np.uint16), label.geometry)
 
     def _wanted_id(self, candidate: Candidate) -> str:
         return opaque_case_id([c.id for c in self.project.cases()]) if self.options.opaque_ids else candidate.name

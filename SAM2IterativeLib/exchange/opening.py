@@ -33,7 +33,7 @@ def import_any(
     Args:
         project: open for writing.
         images: the folder, or a dataset.json.
-        labels: folder of label maps, for image files.
+        labels: folder of label maps: named after the image files, or after the cases that DICOM series are or become.
         label_names: names in order of value, background first or left out, for a project without labels.
         role: give every case this role.
         options: see ``ImportOptions``.
@@ -51,8 +51,8 @@ def import_any(
         return reader(project, folder, role=role, options=options, on_case=on_case)
     if not folder.is_dir():
         raise DataError("there is no such folder.", where=folder.name, cure="Check the name.")
-    if labels is not None or any(suffix_of(p) in IMAGE_SUFFIXES for p in folder.iterdir() if p.is_file()):
+    if any(suffix_of(p) in IMAGE_SUFFIXES for p in folder.iterdir() if p.is_file()):
         if holds_dicom(folder):
             raise DataError("it holds both image files and DICOM series.", where=folder.name, cure="Put them into folders of their own.")
         return import_folder(project, folder, labels, label_names=label_names, role=role, options=options, on_case=on_case)
-    return import_dicom(project, folder, role=role, options=options, on_case=on_case)
+    return import_dicom(project, folder, labels, label_names=label_names, role=role, options=options, on_case=on_case)

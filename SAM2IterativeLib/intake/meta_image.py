@@ -43,7 +43,7 @@ def examine_meta_image(path: Path) -> Findings:
         require_orthonormal(direction * np.array(spacing), size, path.name)
     name = fields.get("ElementDataFile", "LOCAL")
     data, start = (path, start) if name.upper() == "LOCAL" else (detached_data(path, name), 0)
-    _require_data(data, start, int(np.prod(size)) * channels * item, fields.get("CompressedData", "False") == "True", path)
+    _require_data(data, start, int(np.prod(size)) * channels * item, fields.get("CompressedData", "False")[:1] in "Tt1", path)
     return Findings()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -25,6 +26,11 @@ _COLOURS = (
 """Well apart from each other; the first ones are Slicer's own for common anatomy."""
 
 
+_BACKGROUND = "background"
+_CLOSE = 0.8
+"""Likeness (difflib's ratio) from which on a first name is taken for a misspelt "background"."""
+
+
 def label_of(value: int, name: str = "") -> Label:
     """A label with the colour that belongs to its value, named "label 3" unless a name is given."""
     return Label(value=value, name=name or f"label {value}", colour=_COLOURS[(value - 1) % len(_COLOURS)])
@@ -39,10 +45,13 @@ def labels_of_names(names: Sequence[str], values: Sequence[int] = ()) -> tuple[L
             given to them in order.
 
     Raises:
-        SettingsError: an empty or doubled name, or as many names as cannot be matched to the values.
+        SettingsError: an empty or doubled name, a misspelt "background", or as many names as cannot be matched to the values.
     """
     names = [name.strip() for name in names]
-    if names and names[0].lower() in ("background", "0"):
+    if names and names[0].lower() != _BACKGROUND and difflib.get_close_matches(names[0].lower(), [_BACKGROUND], cutoff=_CLOSE):
+        cure = "Write 'background', or leave it out: 0 always is the background."
+        raise SettingsError(f"the first label name is {names[0]!r}; every other name would move by one.", cure=cure)
+    if names and names[0].lower() in (_BACKGROUND, "0"):
         names = names[1:]
     if not all(names) or len(set(names)) != len(names):
         raise SettingsError(f"the label names {names} hold an empty or doubled one.", cure="Give each label its own name.")

@@ -9,18 +9,20 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from small_projects import run_rounds, small_project, tiny_weights
 from typer.testing import CliRunner
 
 from SAM2IterativeLib.cli import app
-from SAM2IterativeLib.errors import DataError, SettingsError
-from SAM2IterativeLib.messages import RoundFinished, RunFinished, from_line
+from SAM2IterativeLib.errors import DataError, ProjectError, SettingsError
+from SAM2IterativeLib.messages import RoundFinished, RunFailed, RunFinished, from_line
 from SAM2IterativeLib.phantom import write_phantom_dataset
 from SAM2IterativeLib.project import Project
-from SAM2IterativeLib.settings import replaced
-from SAM2IterativeLib.volumes import read_label_map, read_volume
+from SAM2IterativeLib.review import Review
+from SAM2IterativeLib.settings import Label, Settings, replaced
+from SAM2IterativeLib.volumes import Geometry, LabelMap, Volume, read_label_map, read_volume, write_label_map
 
 ROOT = Path(__file__).parents[2]
 
@@ -69,6 +71,38 @@ def test_events_are_messages(walk: Path) -> None:
     assert (walk / "p" / "log.txt").read_text().count("RunFinished") >= 2
 
 
+def test_what_keeps_a_run_from_beginning_is_an_event_too(walk: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "SAM2IterativeLib", "run", str(walk / "p"), "--events"]
+    with Project.open(walk / "p"):  # held by this process
+        run = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert run.returncode == 1
+    [event] = map(from_line, run.stdout.splitlines())
+    assert isinstance(event, RunFailed) and "in use by process" in event.sentence
+
+
+def test_label_names_are_told_and_checked(walk: Path, tmp_path: Path) -> None:
+    data = ("--images", walk / "data/images", "--labels", walk / "data/labels")
+    said = call("new", tmp_path / "p", *data, "--label-names", "organ,gland,vessel")
+    assert "Labels: 1 organ, 2 gland, 3 vessel" in said and "label 3 (vessel) occurs in no label map" in said
+    for names, what in (("backgroud,organ,gland", "every other name would move by one"), ("organ,,gland", "empty or doubled")):
+        with pytest.raises(SettingsError, match=what):
+            call("new", tmp_path / "q", *data, "--label-names", names)
+
+
+def test_a_white_mask_corrects_a_project_of_one_label(tmp_path: Path) -> None:
+    with Project.create(tmp_path / "p", Settings(labels=(Label(3, "cell"),))) as project:
+        geometry = Geometry((1, 8, 8), planar=True)
+        project.add_case("pic", Volume(np.zeros(geometry.size, np.uint8), geometry))
+    mask = np.zeros(geometry.size, np.uint8)
+    mask[0, 2:5, 2:5] = 255
+    write_label_map(tmp_path / "mask.png", LabelMap(mask, geometry))
+    call("review", "correct", tmp_path / "p", "pic", "--labels", tmp_path / "mask.png", "--reviewer", "Ann")
+    with Project.open(tmp_path / "p", read_only=True) as project:
+        final = Review(project).final_labels(project.case("pic"))
+        assert final is not None and np.array_equal(final.label_map.array == 3, mask > 0)
+
+
 def test_evaluate_prints_one_json_object(walk: Path) -> None:
     scores = json.loads(call("evaluate", walk / "p", "--references", walk / "references", "--json"))
     assert scores["cases"] == 2 and len(scores["rounds"]) >= 2
@@ -107,8 +141,14 @@ def test_review_from_list_to_take_back(tmp_path: Path) -> None:
     shown = call("review", "show", folder, "case_2")
     assert "Ann" in shown and "fine" in shown
     assert "case_2" not in call("review", "list", folder)
-    call("review", "reject", folder, "case_3", "--reviewer", "Ann", "--reason", "leaks")
-    assert "Taken back: rejected on case_3 by Ann" in call("review", "take-back", folder)
+    said = call("review", "reject", folder, "case_3", "--reviewer", "Ann", "--reason", "leaks")
+    assert "rejected by Ann. Reviewers disagree" in said and "reviewers disagree" in call("review", "list", folder, "--all")
+    assert "they disagree, rejected and corrected" in call("review", "show", folder, "case_3")
+    assert "Reviewers disagree on: case_3" in call("status", folder)
+    assert "Taken back: corrected on case_3 by Bob" in call("review", "take-back", folder, "case_3", "--reviewer", "Bob")
+    assert "Taken back: rejected on case_3 by Ann" in call("review", "take-back", folder, "--anyone")
+    nobody = CliRunner().invoke(app, ["review", "take-back", str(folder), "--reviewer", "Eve"])
+    assert isinstance(nobody.exception, ProjectError) and "no decision by Eve to take back. Decided have Ann" in str(nobody.exception)
 
 
 def test_problems_are_sentences_with_exit_code_1(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from SAM2IterativeLib.exchange import export_labels, import_any
 from SAM2IterativeLib.exchange.dicom import find_series, read_series
 from SAM2IterativeLib.project import Project
 from SAM2IterativeLib.review import Review
-from SAM2IterativeLib.volumes import LabelMap
+from SAM2IterativeLib.volumes import LabelMap, write_label_map
 
 PATIENT = "Doe^Jane"
 SLICES = 6
@@ -101,7 +101,7 @@ def test_several_series_and_other_files(project: Project, tmp_path: Path) -> Non
     (tmp_path / "all" / "README").write_text("no image")
     report = import_any(project, tmp_path / "all")
     assert [(c.id, c.role) for c in report.added] == [("case_0004", "unlabelled"), ("case_0005", "unlabelled")]
-    assert import_any(project, tmp_path / "all").known == ("case_0006", "case_0007")
+    assert import_any(project, tmp_path / "all").known == ("case_0004", "case_0005")
     assert len(project.cases()) == 5
 
 
@@ -251,6 +251,22 @@ def test_pictures_beside_a_series_do_not_hide_it(project: Project, tmp_path: Pat
     sitk.WriteImage(sitk.GetImageFromArray(np.zeros((20, 20), np.uint8)), str(folder / "preview.jpg"))
     with pytest.raises(DataError, match="both image files and DICOM series"):
         import_any(project, folder)
+
+
+def test_label_maps_join_series_by_the_id_of_their_case(project: Project, tmp_path: Path) -> None:
+    series = [write_series(tmp_path / "scans" / name) for name in ("first", "second")]
+    before = len(project.cases())
+    added = import_any(project, tmp_path / "scans").added
+    assert len(added) == len(series) and not any(case.label for case in added)
+    grid = project.read_case_image(added[1]).geometry
+    drawn = np.zeros(grid.size, np.uint8)
+    drawn[2, 2:5, 3:7] = project.values[0]
+    write_label_map(tmp_path / "labels" / f"{added[1].id}.nii.gz", LabelMap(drawn, grid))
+    write_label_map(tmp_path / "labels" / "nobody.nii.gz", LabelMap(drawn, grid))
+    report = import_any(project, tmp_path / "scans", tmp_path / "labels")
+    assert [case.id for case in report.completed] == [added[1].id] and report.ignored == ("nobody.nii.gz",)
+    assert len(project.cases()) == before + 2
+    assert np.array_equal(project.read_case_label(project.case(added[1].id)).array, drawn)
 
 
 def test_the_identity_appears_nowhere(imported: Project) -> None:

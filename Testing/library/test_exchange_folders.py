@@ -370,10 +370,11 @@ def test_folders_without_images(empty: Project, tmp_path: Path) -> None:
         import_any(empty, tmp_path / "gone")
     (tmp_path / "void" / "deeper").mkdir(parents=True)
     (tmp_path / "labels").mkdir()
-    with pytest.raises(DataError, match=r"no DICOM image in this folder"):
-        import_any(empty, tmp_path / "void")
+    for labels in (None, tmp_path / "labels"):
+        with pytest.raises(DataError, match="no image file in this folder, and no DICOM series in or below it"):
+            import_any(empty, tmp_path / "void", labels)
     with pytest.raises(DataError, match=r"no image in this folder\. Its subfolders are not searched"):
-        import_any(empty, tmp_path / "void", tmp_path / "labels")
+        image_files(tmp_path / "void")
 
 
 def test_a_volume_from_memory(project: Project) -> None:

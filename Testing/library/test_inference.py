@@ -51,6 +51,15 @@ def images(tmp_path: Path) -> Path:
     return folder
 
 
+def test_a_stack_of_pages_gets_a_label_map_that_can_hold_it(project: Project, tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    pages = np.random.default_rng(0).integers(0, 255, (4, 24, 30), dtype=np.uint8)
+    sitk.WriteImage(sitk.GetImageFromArray(pages), str(tmp_path / "images" / "stack.tif"))
+    result = predict_folder(project, tmp_path / "images", tmp_path / "labels", CPU)
+    assert result.written == ("stack.nii.gz",) and not result.set_aside
+    assert read_label_map(tmp_path / "labels" / "stack.nii.gz").array.shape == pages.shape
+
+
 def test_label_maps_bear_the_names_and_grids_of_their_images(project: Project, images: Path, tmp_path: Path) -> None:
     messages: list[Message] = []
     result = predict_folder(project, images, tmp_path / "labels", CPU, report=messages.append)

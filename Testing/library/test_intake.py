@@ -70,6 +70,13 @@ def test_truncated_files_are_refused(tmp_path: Path, suffix: str) -> None:
         examine(path)
 
 
+def test_a_meta_image_may_write_true_in_small_letters(tmp_path: Path) -> None:
+    path = _written(tmp_path, ".mha")
+    assert b"CompressedData = True" in path.read_bytes()
+    path.write_bytes(path.read_bytes().replace(b"CompressedData = True", b"CompressedData = true"))
+    assert np.array_equal(read_volume(path).array, small_image().array)
+
+
 @pytest.mark.parametrize("suffix", [".nii.gz", ".nrrd", ".mha"])
 def test_one_flipped_byte_in_compressed_data_is_refused(tmp_path: Path, suffix: str) -> None:
     path = _written(tmp_path, suffix)
