@@ -47,7 +47,7 @@ class RoundSettings:
 
     maximum: int = bounded(10, 1, 100)
     """Rounds after round 0 that rounds "until nothing changes" do at most (T in method (j)). With 4 labelled left atria the labels of the
-    others still got better in round 5 (RESULTS.md)."""
+    others still got better in round 5 (TRIED.md)."""
     shares: tuple[float, ...] = bounded((0.5, 0.75, 1.0), 0.0, 1.0, least=1)
     """Share of the unlabelled volumes, best agreement first, that rounds 1, 2, ... learn from; the last one repeats."""
     converged_dice: float = bounded(0.99, 0.0, 1.0)
@@ -79,7 +79,7 @@ class UncertaintySettings:
     """How much of the history stays when a round adds its answer: b in h_t = b h_{t-1} + (1-b) p_t.
 
     Method (b) has 0.5. Networks that gain much in a round make an old history worse than today's answer: in round 2 on 15 left atria the
-    history had a Dice of 0.866 with 0.5 and 0.872 with 0.25, today's answer 0.874; on hippocampi 0.884 each (RESULTS.md)."""
+    history had a Dice of 0.866 with 0.5 and 0.872 with 0.25, today's answer 0.874; on hippocampi 0.884 each (TRIED.md)."""
 
 
 @dataclass(frozen=True)

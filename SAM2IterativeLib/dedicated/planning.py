@@ -259,7 +259,7 @@ def topology(
 def _steps(network: Network, device: Device, curve_chance: float) -> tuple[int, int]:
     """Steps of round 0 and of a later round.
 
-    A round that is shorter, or goes slower, than round 0 undoes what its pseudo-labels give (RESULTS.md). But without CUDA round 0 is twice
+    A round that is shorter, or goes slower, than round 0 undoes what its pseudo-labels give (TRIED.md). But without CUDA round 0 is twice
     as long where intensities are bent: on 30 unlabelled left atria (4 labelled, seed 0) pseudo-labels have a Dice of 0.863 after 1,600
     steps, and of 0.841 after four trainings of 400, which learn from what 400 steps had to say.
     """
@@ -334,7 +334,7 @@ def _curve_chance(fingerprints: Sequence[Fingerprint], normalisation: Normalisat
 
     Measured after 400 steps on few labels: 34 other left atria (4 labelled, distance 0.10) have a Dice of 0.769 without curves and 0.839
     with them (seed 0; 0.747 and 0.818 with seed 1), for some of them are darker than the fat around them, and no labelled one is. 30 other
-    hippocampi (3 labelled, distance 0.04) have 0.837 and 0.810: where all look alike, brightness may be trusted (RESULTS.md).
+    hippocampi (3 labelled, distance 0.04) have 0.837 and 0.810: where all look alike, brightness may be trusted (TRIED.md).
     """
     distances = np.array(distances_to_labelled(fingerprints))
     unlabelled = np.array([f.pieces is None for f in fingerprints])
