@@ -1,11 +1,11 @@
-"""Every round's label maps against references that the loop never saw.
+"""Every round's label maps against references, and apart the cases in which no person had a hand: only they judge the loop's own work.
 
 Read, compared and forgotten: no reference is ever copied into the project, and nothing here writes. Floor 4, yet torch-free.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from .dedicated.plan import read_plan
 from .errors import DataError, ProjectError
 from .guidance.key_frames import slice_dice
 from .guidance.uncertainty import slice_uncertainty
+from .learning import learning_of
 from .metrics import CaseScore, score_case, spearman, summarise
 from .orientation import orientation_of, turn
 from .project import Case, Project
@@ -24,9 +25,12 @@ from .references import References, match_references, read_reference
 from .review import Review
 from .round_files import LABEL_MAPS, RoundFiles
 from .volumes import Geometry
+from .wording import counted
 
 OnCase = Callable[[int, int, str], None]
 """Called before each case with: cases done, cases in all, case id."""
+_NAMED = 3
+"""Reasons told at most where no reference can be used."""
 
 
 def evaluate(project: Project, references_folder: str | Path, on_case: OnCase | None = None) -> dict[str, Any]:
@@ -43,14 +47,17 @@ def evaluate(project: Project, references_folder: str | Path, on_case: OnCase | 
 
     Returns:
         One JSON object: ``cases`` (scored), ``labels`` (names, the keys of every ``per_class``), ``label_values`` (by name),
-        ``rounds``, and what did not take part: ``reviewed_cases`` (scored, but people had a hand in them), ``labelled_cases``,
-        ``cases_without_reference``, ``references_without_case``, ``errors`` and ``remarks`` (sentences by case id).
+        ``rounds``; ``reviewed_cases`` (scored ones that people decided on), ``touched_cases`` (scored ones in which people had a hand
+        when the newest round labelled them, see ``touched_by_people``) and ``untouched_cases`` (how many others were scored); and what
+        did not take part: ``labelled_cases``, ``cases_without_reference``, ``references_without_case``, ``errors`` and ``remarks``
+        (sentences by case id).
         Each round: ``round``; ``coarse``, ``propagated`` and ``pseudo_label`` as ``metrics.summarise`` has them, misses counted;
         ``missing``, case ids by label map that the round did not make, or that were changed since; ``uncertainty_error_spearman``,
-        see ``SliceErrors``, and ``uncertainty_error`` with its numbers of slices and its values ``per_class`` and ``per_case``.
+        see ``SliceErrors``, and ``uncertainty_error`` with its numbers of slices and its values ``per_class`` and ``per_case``; and
+        ``untouched``: the three summaries and the correlation once more, without ``per_case``, of the cases that are not touched.
 
     Raises:
-        DataError: no round is finished, no such folder, or no reference fits a case.
+        DataError: no round is finished, no such folder, no reference fits a case, or none could be compared with a label map.
     """
     if not project.journal.rounds():
         raise DataError("no round is finished yet, so there is nothing to compare.", cure="Run a round first.")
@@ -76,7 +83,24 @@ def evaluate(project: Project, references_folder: str | Path, on_case: OnCase | 
                 errors[case.id] = error.sentence
                 for cases in scores.missing.values():
                     cases.append(case.id)
-    return _result(project, matched, rounds) | {"errors": errors, "remarks": remarks}
+    result = _result(project, matched, rounds) | {"errors": errors, "remarks": remarks}
+    if not result["cases"]:
+        why = f"none of {counted(len(matched.of_case), 'reference')} could be compared with a round's label map"
+        more = [f"and {len(errors) - _NAMED} more"] if len(errors) > _NAMED else []
+        reasons = "; ".join([*list(errors.values())[:_NAMED], *more])
+        raise DataError(f"{why}{': ' + reasons if reasons else '.'}", where=Path(references_folder).name)
+    return result
+
+
+def touched_by_people(project: Project, round: int) -> set[str]:
+    """Ids of the cases in whose label maps of ``round`` people had a hand.
+
+    They decided on a proposal of an earlier round, or the models had learned from their labels. A decision on the round's own proposal
+    leaves its label maps as they are.
+    """
+    review = Review(project)
+    earlier = {d.case for d in review.decisions() if d.round < round or review.proposal_round(project.case(d.case), d.round) is None}
+    return earlier | learning_of(project).from_people(round)
 
 
 @dataclass
@@ -110,6 +134,17 @@ class _RoundScores:
     scores: dict[str, dict[str, CaseScore]] = field(default_factory=lambda: {name: {} for name in LABEL_MAPS})
     missing: dict[str, list[str]] = field(default_factory=lambda: {name: [] for name in LABEL_MAPS})
     slice_errors: SliceErrors = field(default_factory=SliceErrors)
+
+    def without(self, cases: Collection[str]) -> _RoundScores:
+        """The same of the other cases."""
+        scores = {name: {case: score for case, score in found.items() if case not in cases} for name, found in self.scores.items()}
+        tables = {case: table for case, table in self.slice_errors.of_case.items() if case not in cases}
+        return _RoundScores(scores, slice_errors=SliceErrors(tables))
+
+    def means(self, names: Mapping[str, str]) -> dict[str, Any]:
+        """The summary of each label map, and the rank correlation of doubt and error."""
+        table = {name: _with_names(summarise(found), names) for name, found in self.scores.items()}
+        return {**table, "uncertainty_error_spearman": self.slice_errors.spearman()}
 
 
 @dataclass(frozen=True)
@@ -161,30 +196,35 @@ def _result(project: Project, matched: References, rounds: Mapping[int, _RoundSc
     names = dict(zip(map(str, project.values), project.label_names, strict=True))
     scored = {case for scores in rounds.values() for found in scores.scores.values() for case in found}
     reviewed = {decision.case for decision in Review(project).decisions()}
+    touched = scored & touched_by_people(project, max(rounds))
     return {
         "cases": len(scored),
         "labels": list(names.values()),
         "label_values": {name: int(value) for value, name in names.items()},
-        "rounds": [_round_result(round, scores, names) for round, scores in sorted(rounds.items())],
+        "rounds": [_round_result(round, scores, names, touched) for round, scores in sorted(rounds.items())],
         "reviewed_cases": sorted(scored & reviewed),
+        "touched_cases": sorted(touched),
+        "untouched_cases": len(scored - touched),
         "labelled_cases": matched.labelled,
         "cases_without_reference": matched.cases_without,
         "references_without_case": matched.without_case,
     }
 
 
-def _round_result(round: int, scores: _RoundScores, names: Mapping[str, str]) -> dict[str, Any]:
+def _round_result(round: int, scores: _RoundScores, names: Mapping[str, str], touched: Collection[str]) -> dict[str, Any]:
     errors = scores.slice_errors
-    table: dict[str, Any] = {"round": round}
-    table |= {name: _with_names(summarise(found), names) for name, found in scores.scores.items()}
+    table: dict[str, Any] = {"round": round, **scores.means(names)}
     table["missing"] = {name: cases for name, cases in scores.missing.items() if cases}
-    table["uncertainty_error_spearman"] = errors.spearman()
     table["uncertainty_error"] = {
         "slices": errors.slices,
         "missed_slices": errors.missed,
         "per_class": {name: errors.spearman(class_index=c) for c, name in enumerate(names.values(), 1)},
         "per_case": {case: errors.spearman(case=case) for case in errors.of_case},
     }
+    untouched = scores.without(touched).means(names)
+    for name in LABEL_MAPS:
+        del untouched[name]["per_case"]  # the round's own has them
+    table["untouched"] = untouched
     return table
 
 

@@ -28,6 +28,7 @@ from .device import Device
 from .errors import DataError, ProjectError, ResourceError, SAM2IterativeError, SettingsError, Stopped
 from .files import require_space
 from .guidance.convergence import Verdict, judge
+from .learning import TRAINING, validation_remarks
 from .messages import (
     CaseSetAside,
     Progress,
@@ -49,7 +50,7 @@ from .round_numbers import round_numbers
 
 Result = TypeVar("Result")
 
-ADAPTATION, TRAINING = "adaptation", "training"
+ADAPTATION = "adaptation"
 _RUN, _ENDED = "run", "ended"
 """Journal events of this kind: the number of a run's last round when it begins, this word when it ends by itself."""
 _LEARNED = "learned"
@@ -113,9 +114,12 @@ class Iteration:
         finished = self.project.journal.rounds()
         first = max(finished, default=-1) + 1
         last = self._target(first, rounds)
-        self.report(RunStarted(last - first + 1, len(self._cases_to_label()), self.device.sentence, first))
+        steps = run.plan.first_steps, run.plan.round_steps
+        self.report(RunStarted(last - first + 1, len(self._cases_to_label()), self.device.sentence, first, *steps))
         for sentence in overruled(self.project.settings.dedicated, run.plan):
             self.report(Warned(sentence))
+        for case, sentence in validation_remarks(self.project):
+            self.report(Warned(f"{case}: {sentence}"))
         self._pace.start(rounds_left=last - first + 1)
         verdict, news = self.verdict(), self._has_news()
         done = first - 1

@@ -49,12 +49,17 @@ class Ready(Message):
 
 @dataclass(frozen=True)
 class RunStarted(Message):
-    """``cases`` that take part, ``device`` in words, ``rounds`` from ``first`` on (0 is the training on the labelled cases)."""
+    """``cases`` to label, ``device`` in words, ``rounds`` from ``first`` on (0 is the training on the labelled cases).
+
+    ``first_steps`` and ``round_steps``: training steps of round 0 and of each later round, as planned.
+    """
 
     rounds: int
     cases: int
     device: str
     first: int = 0
+    first_steps: int = 0
+    round_steps: int = 0
 
 
 @dataclass(frozen=True)

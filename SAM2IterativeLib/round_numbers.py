@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from . import __version__
+from .learning import learning_of
 from .methods.method import RunContext
 from .metrics import score_case, summarise
 from .project import Case, Project
@@ -25,12 +26,16 @@ _MEANS = ("uncertainty", "agreement", "stability", "key_frames", "abstained_clas
 def round_numbers(run: RunContext, round: int, cases: Sequence[Case], scored: Mapping[str, str]) -> dict[str, Any]:
     """The numbers of a round as plain JSON values.
 
+    A validation case that an earlier round, or SAM2, learned from is left out of the scores: it would flatter them.
+
     Args:
         cases: that took part: unlabelled ones, which the means are over, and validation cases.
         scored: label maps that the round left per case: name in tables -> file name.
     """
     unlabelled = [case for case in cases if case.role == "unlabelled"]
-    validation = [case for case in cases if case.role == "validation"]
+    learning = learning_of(run.project)
+    left_out = [case.id for case in cases if case.role == "validation" and learning.teachers_of(case.id)]
+    validation = [case for case in cases if case.role == "validation" and case.id not in left_out]
     # What people decided stands still, or jumps once, whatever the rounds do: it says nothing about converging.
     still_open = [case for case in unlabelled if run.review.is_open(case)]
     means = {name: _mean(run.project, round, still_open if name == "stability" else unlabelled, name) for name in _MEANS}
@@ -41,6 +46,8 @@ def round_numbers(run: RunContext, round: int, cases: Sequence[Case], scored: Ma
         "decided_cases": len({decision.case for decision in run.review.decisions()}),
         "validation": _validation(run.project, round, validation, scored),
         "validation_cases": len(validation),
+        "validation_scored": [case.id for case in validation],
+        "validation_left_out": left_out,
         "provenance": provenance(run),
     }
 

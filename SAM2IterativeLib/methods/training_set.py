@@ -10,6 +10,7 @@ from ..dedicated.cases import TrainingCase, prepare_image, prepare_labels
 from ..errors import ProjectError
 from ..files import atomic_write, sha256_of, write_text
 from ..guidance.pseudo_label import choose_training_volumes
+from ..learning import note_training
 from ..messages import Warned
 from ..project import Case, load_arrays
 from ..review import PROPOSAL, TrainingLabels
@@ -27,7 +28,7 @@ def training_cases(run: RunContext, round: int) -> list[TrainingCase]:
     What a person vouches for counts with weight 1, and what was rejected is left out; labelled cases, and those decided as a whole, are
     the labelled ones; of the other unlabelled cases those whose pseudo-labels of the round before agree best with the network, as many as
     the round's share allows, and in any case those of which a person decided a part. Where such a case has no pseudo-label yet, in round 0
-    or because it joined since, that part alone is learned from.
+    or because it joined since, that part alone is learned from. The journal remembers them all.
     """
     cases: list[TrainingCase] = []
     open_cases: dict[str, tuple[Case, TrainingLabels | None]] = {}
@@ -55,6 +56,9 @@ def training_cases(run: RunContext, round: int) -> list[TrainingCase]:
     for name, said in partly.items():
         if name not in before:
             cases.append(_prepared(run, open_cases[name][0], said.labels.array, said.reviewed.astype(np.float32), labelled=True))
+    names = [case.name for case in cases]
+    machine = {name for name in open_cases if name not in partly}
+    note_training(run.project, round, names, [name for name in names if name not in machine])
     return cases
 
 

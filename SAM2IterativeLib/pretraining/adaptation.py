@@ -30,6 +30,7 @@ from ..foundation.features import Window, encode_volume, prepare_images
 from ..foundation.propagation import Guidance, Propagator, allowed_slices
 from ..foundation.sam2_model import SAM2Base
 from ..guidance.prompts import LOGIT_LIMIT
+from ..learning import note_adaptation
 from ..methods.method import SUPPORT_CASES, FractionDone
 from ..metrics import dice
 from ..orientation import orientation_of, turn
@@ -43,6 +44,8 @@ from .exercise_run import exercise_loss
 from .tasks import Clip, Exercise, with_prompt_details
 
 HELD_OUT_KEY_FRAMES = 3
+_SHARE_OF_STEPS = 0.95
+"""How far the last step is on the way: the best state's object score is then set, and it is judged once more."""
 TRAINABLE = ("sam_mask_decoder", "memory_attention", "memory_encoder", "obj_ptr_proj", "obj_ptr_tpos_proj", "maskmem_tpos_enc")
 
 
@@ -78,7 +81,8 @@ class AdaptationResult:
     def sentence(self) -> str:
         """For a person."""
         verdict = "The rounds use the adapted weights from now on." if self.used else "The weights stay as they were."
-        return f"On the held-out case {self.held_out}: Dice {self.before:.3f} before, {self.after:.3f} after. {verdict}"
+        dice = f"Dice {self.before:.3f} before, {self.after:.3f} after"
+        return f"Adapting SAM2 to the labelled cases, judged on {self.held_out}, which it did not see: {dice}. {verdict}"
 
 
 def adapt_project(
@@ -110,6 +114,7 @@ def adapt_project(
         save_compact(model, architecture, path, {"adapted_from": foundation.digest, "held_out_dice": [before, after]})
         project.change_settings(replaced(project.settings, "foundation.weights", ADAPTED))
     result = AdaptationResult(before, after, used, volumes[-1].name)
+    note_adaptation(project, [volume.name for volume in volumes] if used else [])
     project.journal.note("adaptation", result.sentence)
     return result
 
@@ -194,7 +199,8 @@ def adapt(
         if step % plan.check_every == 0 or step == plan.steps:
             judged = average.module.eval()
             score = held_out_dice(replace(foundation, model=judged), held_out, device)
-            tell(step / plan.steps, f"step {step}: held-out Dice {score:.3f} (before: {before:.3f})")
+            told = f"SAM2, step {step} of {plan.steps}: Dice {score:.3f} on {held_out.name}, held out (before: {before:.3f})"
+            tell(_SHARE_OF_STEPS * step / plan.steps, told)
             stale = 0 if score > best else stale + 1
             if score > best:
                 best, best_state = score, copy.deepcopy(judged.state_dict())

@@ -13,10 +13,11 @@ from ..review import PROPOSAL
 from ..round_files import COARSE, PROPAGATED, KeyFramePrompt, RoundFiles
 from ..settings import Label
 from ..volumes import LabelMap
+from ..wording import listed
 from .drawing import Crop, Point, Shape, boxes, grey_picture, outlines, points, uncertainty_picture
 from .surface import surface_picture
 from .view import SliceView
-from .wording import listed, unpathed
+from .wording import unpathed
 
 _MOST_KEY_FRAMES = 3
 """Key frames shown per case; the strip along the slices marks all of them."""

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
+from ..learning import learning_of, validation_remarks
 from ..project import Project
 from ..review import Review
 from ..round_files import LABEL_MAPS
-from .wording import counted, number
+from ..vocabulary import LABEL_MAP_NAMES
+from ..wording import counted, listed, number
 
-STAGE_NAMES = {"coarse": "Coarse mask", "propagated": "Propagated", "pseudo_label": "Pseudo-label"}
+STAGE_NAMES = {name: text.capitalize() for name, text in LABEL_MAP_NAMES.items()}
 
 
 @dataclass(frozen=True)
@@ -32,13 +34,21 @@ class Scores:
         rounds: round -> label map (names of ``LABEL_MAPS``) -> summary with "dice", "hd95_mm", "missed".
         title: what the references are, in two words.
         source: the same with their number.
-        raw: the evaluation's entries by round; empty for validation cases.
+        cases: what tells whether two rounds were scored on the same cases, by round: equal for the same ones.
+        finds_errors: the rank correlation of doubt and error by round; empty where it is not known.
+        with_people: Dice of the pseudo-labels over all ``everyone`` cases, those too in which people had a hand; empty where there are
+            none such.
+        by_people: people had a hand in every case, so this says nothing about the loop.
     """
 
     rounds: dict[int, dict[str, Mapping[str, Any]]]
     title: str
     source: str
-    raw: dict[int, Mapping[str, Any]]
+    cases: Mapping[int, object]
+    finds_errors: Mapping[int, float | None] = field(default_factory=dict)
+    with_people: Mapping[int, float | None] = field(default_factory=dict)
+    everyone: int = 0
+    by_people: bool = False
 
     def dice(self, name: str) -> dict[int, float | None]:
         """Mean Dice per round of one label map."""
@@ -51,24 +61,47 @@ class Scores:
 
 
 def reference_scores(evaluation: Mapping[str, Any]) -> Scores:
-    """The scores of an evaluation's result."""
-    raw = {int(entry["round"]): entry for entry in evaluation["rounds"]}
-    rounds = {r: {name: entry[name] for name in LABEL_MAPS if entry.get(name)} for r, entry in raw.items()}
-    return Scores(rounds, "Against references", f"{counted(evaluation['cases'], 'reference')} that the loop never saw", raw)
+    """The scores of an evaluation's result: of the cases in which no person had a hand, of all only where there is none such."""
+    entries = {int(entry["round"]): entry for entry in evaluation["rounds"]}
+    touched, others = set(evaluation["touched_cases"]), evaluation["untouched_cases"]
+    shown = {r: entry["untouched"] if others else entry for r, entry in entries.items()}
+    rounds = {r: {name: found[name] for name in LABEL_MAPS} for r, found in shown.items()}
+    cases = {r: set(entry["pseudo_label"]["per_case"]) - (touched if others else set()) for r, entry in entries.items()}
+    source = f"{counted(others, 'reference')} that the loop never saw, of cases that no person touched"
+    if not others:
+        source = f"{counted(evaluation['cases'], 'reference')} of cases in all of which people had a hand"
+    elif not touched:
+        source = f"{counted(others, 'reference')} that the loop never saw"
+    with_people = {r: entry["pseudo_label"]["dice"] for r, entry in entries.items()} if touched and others else {}
+    finds_errors = {r: found["uncertainty_error_spearman"] for r, found in shown.items()}
+    return Scores(rounds, "Against references", source, cases, finds_errors, with_people, evaluation["cases"], by_people=not others)
 
 
 def validation_scores(project: Project) -> Scores | None:
-    """The scores of the validation cases as the rounds recorded them; None where there are none."""
+    """The scores of the validation cases as the rounds recorded them; None where there are none.
+
+    The rounds leave out cases that something had learned from; older versions did not, and nothing is known of what theirs learned from.
+    """
     scored = {r: numbers for r, numbers in project.journal.rounds().items() if numbers.get("validation")}
+    if not scored:
+        return None
     rounds = {r: numbers["validation"] for r, numbers in scored.items()}
     today = len(project.cases("validation", usable=True))
-    cases = sorted({numbers.get("validation_cases", today) for numbers in scored.values()})
-    span = f"{cases[0]} to " if len(cases) > 1 else ""  # some joined between rounds
-    source = f"{span}{counted(cases[-1] if cases else 0, 'validation case')} of the project, never trained on"
-    return Scores(rounds, "On validation cases", source, {}) if rounds else None
+    counts = sorted({numbers.get("validation_cases", today) for numbers in scored.values()})
+    span = f"{counts[0]} to " if len(counts) > 1 else ""  # some joined between rounds
+    learning = learning_of(project)
+    known = learning.complete and all("validation_scored" in numbers for numbers in scored.values())
+    source = f"{span}{counted(counts[-1], 'validation case')} of the project" + (", never trained on" if known else "")
+    if not known:
+        source += " (whether the models learned from them earlier is not recorded)"
+    left_out = [case for case, _ in validation_remarks(project)]
+    if left_out:
+        source += f", without {listed(left_out)}, which the models learned from"
+    cases = {r: numbers.get("validation_scored", numbers.get("validation_cases")) for r, numbers in scored.items()}
+    return Scores(rounds, "On validation cases", source, cases)
 
 
-def cards(project: Project, scores: Scores | None) -> Iterator[Card]:
+def cards(project: Project, scores: Sequence[Scores]) -> Iterator[Card]:
     """The answers on top of the page."""
     yield _cases_card(project)
     yield _waiting_card(project)
@@ -124,18 +157,33 @@ def _settled_card(project: Project) -> Card:
     return Card(question, "yes", detail, "good") if settled else Card(question, "not yet", detail, "open")
 
 
-def _quality_card(project: Project, scores: Scores | None) -> Card:
+def _quality_card(project: Project, scores: Sequence[Scores]) -> Card:
     question = "How good are the labels?"
-    latest = scores.latest() if scores else None
-    if scores and latest:
-        last, summary = latest
-        start = scores.dice("coarse").get(0)
-        compared = f"; the network of round 0 alone had {number(start)}" if start is not None and last > 0 else ""
-        missed = counted(summary["missed"], "structure") + " missed"
-        detail = f"pseudo-labels of round {last} against {scores.source}{compared}; {missed}"
-        return Card(question, f"Dice {number(summary['dice'])}", detail)
+    for each in scores:
+        if not each.by_people and each.latest():
+            return _measured_card(question, each)
+    for each in scores:
+        if latest := each.latest():
+            helped = f"with their help the pseudo-labels of round {latest[0]} have Dice {number(latest[1]['dice'])}"
+            return Card(question, "not measured", f"only {each.source}; {helped}")
     agreement = [n["agreement"] for n in project.journal.rounds().values() if n.get("agreement") is not None]
     if not agreement:
         return Card(question, "not known", "no round is finished")
-    hint = "agreement is no proof: make some labelled cases validation cases to know"
-    return Card(question, "not measured", f"no references; network and SAM2 agree with Dice {number(agreement[-1])}; {hint}")
+    left_out = [case for case, _ in validation_remarks(project)]
+    without = f"no references but {listed(left_out)}, which the models learned from" if left_out else "no references"
+    hint = "agreement is no proof: import some cases with their label maps for validation to know"
+    return Card(question, "not measured", f"{without}; network and SAM2 agree with Dice {number(agreement[-1])}; {hint}")
+
+
+def _measured_card(question: str, scores: Scores) -> Card:
+    latest = scores.latest()
+    assert latest is not None  # the caller looked
+    last, summary = latest
+    everyone = scores.with_people.get(last)
+    beside = f" (over all {scores.everyone}, those too in which people had a hand: {number(everyone)})" if everyone is not None else ""
+    first = scores.dice("pseudo_label").get(0)
+    same = last > 0 and first is not None and scores.cases.get(0) == scores.cases.get(last) is not None
+    compared = f"; those of round 0 had {number(first)}" if same else ""
+    missed = counted(summary["missed"], "structure") + " missed"
+    detail = f"pseudo-labels of round {last} against {scores.source}{beside}{compared}; {missed}"
+    return Card(question, f"Dice {number(summary['dice'])}", detail)

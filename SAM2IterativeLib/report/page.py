@@ -12,19 +12,22 @@ import jinja2
 
 from .. import __version__
 from ..errors import DataError, ProjectError
+from ..learning import learning_of
 from ..project import Case, Project
 from ..project.journal import now
 from ..references import match_references, read_reference
 from ..review import Review
 from ..round_files import LABEL_MAPS, RoundFiles
+from ..vocabulary import TERMS, legend
 from ..volumes import LabelMap
-from . import wording
+from ..wording import counted, number
 from .case_pictures import CasePictures, case_pictures, css_colour
 from .charts import Chart, curves, dots, scatter
 from .drawing import uncertainty_scale
 from .overview import STAGE_NAMES, Scores, cards, reference_scores, validation_scores
 from .provenance import changed_settings, plan_rows, plan_table, provenance_of, time_table
 from .surface import surfaces_available
+from .wording import unpathed
 
 _MOST_UNCERTAIN, _RANDOM = 3, 3
 
@@ -48,7 +51,8 @@ def rendered(project: Project, evaluation: Mapping[str, Any] | None = None, refe
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"number": wording.number, "counted": wording.counted, "unpathed": wording.unpathed}
+    environment.filters |= {"number": number, "counted": counted, "unpathed": unpathed}
+    environment.globals["legend"] = legend
     return environment.get_template("report.html").render(_content(project, evaluation, references))
 
 
@@ -60,22 +64,23 @@ def _content(project: Project, evaluation: Mapping[str, Any] | None, references:
         "made_at": now().replace("T", " ").replace("+00:00", " UTC"),
         "version": __version__,
         "labels": [(label.name, css_colour(label)) for label in project.settings.labels],
-        "cards": list(cards(project, scores[0] if scores else None)),
+        "cards": list(cards(project, scores)),
         "rounds": project.journal.rounds(),
         "scores": scores,
         "stage_names": STAGE_NAMES,
+        "terms": TERMS,
         "evaluation": evaluation,
-        "charts": _charts(project, scores),
+        "charts": _charts(project, scores, evaluation),
         "cases": _shown_cases(project, evaluation, references, str(plan.get("orientation", ""))),
         "surfaces": surfaces_available(),
         "scale": uncertainty_scale(),
         "review": _review(project),
-        "left_out": [(c.id, wording.unpathed(c.set_aside.removeprefix(f"{c.id}: "))) for c in project.cases() if not c.usable],
+        "left_out": [(c.id, unpathed(c.set_aside.removeprefix(f"{c.id}: "))) for c in project.cases() if not c.usable],
         "not_imported": len(project.journal.events("set aside")),
         "changed_settings": changed_settings(project.settings),
         "plan": plan_rows(plan),
         "provenance": provenance_of(project),
-        "adaptation": next((wording.unpathed(event.text) for event in reversed(project.journal.events("adaptation"))), ""),
+        "adaptation": next((unpathed(event.text) for event in reversed(project.journal.events("adaptation"))), ""),
         "times": time_table(project),
         "disk_gigabytes": sum(project.disk_used().values()) / 1e9,
         "seed": project.settings.seed,
@@ -83,7 +88,7 @@ def _content(project: Project, evaluation: Mapping[str, Any] | None, references:
     }
 
 
-def _charts(project: Project, scores: list[Scores]) -> list[tuple[Chart, str]]:
+def _charts(project: Project, scores: list[Scores], evaluation: Mapping[str, Any] | None) -> list[tuple[Chart, str]]:
     """Charts and their captions; those without anything to show are left out."""
     rounds = project.journal.rounds()
     uncertainty = {r: _numbers(project, r, "uncertainty") for r in rounds}
@@ -95,11 +100,11 @@ def _charts(project: Project, scores: list[Scores]) -> list[tuple[Chart, str]]:
         )
         for each in scores
     ]
-    told = {"Network and SAM2 agree": "agreement", "Same as one round before": "stability"}
+    told = {TERMS[key].name.capitalize(): key for key in ("agreement", "stability")}
     found.append(
         (
             curves("Agreement and change", "Dice", {text: {r: n.get(key) for r, n in rounds.items()} for text, key in told.items()}),
-            "How far the two models agree with each other, and how much of the labels stayed the same since the round before. High values "
+            f"{legend('agreement', 'stability')} High values "
             "say that the labels settled, not that they are right: two models can agree on an error.",
         )
     )
@@ -112,23 +117,23 @@ def _charts(project: Project, scores: list[Scores]) -> list[tuple[Chart, str]]:
     )
     found.append(
         (
-            _trust(scores, uncertainty),
-            "Does the uncertainty tell which cases are worst? Then the dots fall from left to right. Within a case, “finds errors” in the "
+            _trust(evaluation, uncertainty),
+            f"Does the uncertainty tell which cases are worst? Then the dots fall from left to right. Within a case, "
+            f"“{TERMS['finds_errors'].name}” in the "
             "table tells whether it finds the worst slices; one may hold without the other, and few cases or a narrow range say little.",
         )
     )
     return [(chart, caption) for chart, caption in found if chart is not None]
 
 
-def _trust(scores: list[Scores], uncertainty: Mapping[int, Mapping[str, float]]) -> Chart | None:
-    """Uncertainty against Dice per case, newest round that has both."""
-    latest = scores[0].latest() if scores and scores[0].raw else None
-    if latest is None:
+def _trust(evaluation: Mapping[str, Any] | None, uncertainty: Mapping[int, Mapping[str, float]]) -> Chart | None:
+    """Uncertainty against Dice per case in which no person had a hand, newest round."""
+    if evaluation is None:
         return None
-    last, summary = latest
-    dice = {case: found["dice"] for case, found in summary["per_case"].items() if found["dice"] is not None}
-    doubt = uncertainty.get(last, {})
-    points = {case: (doubt[case], value) for case, value in dice.items() if case in doubt}
+    newest = evaluation["rounds"][-1]
+    last, doubt = newest["round"], uncertainty.get(newest["round"], {})
+    dice = {case: found["dice"] for case, found in newest["pseudo_label"]["per_case"].items() if case not in evaluation["touched_cases"]}
+    points = {case: (doubt[case], value) for case, value in dice.items() if case in doubt and value is not None}
     return scatter(f"Uncertainty and error, round {last}", "mean uncertainty", "Dice", points)
 
 
@@ -140,7 +145,7 @@ def _numbers(project: Project, round: int, name: str) -> dict[str, float]:
 
 def _shown_cases(project: Project, evaluation: Mapping[str, Any] | None, references: Path | None, orientation: str) -> list[ShownCase]:
     """The most uncertain cases, and some drawn by lot so that the reader also sees what is usual."""
-    review, files = Review(project), RoundFiles(project)
+    review, files, learning = Review(project), RoundFiles(project), learning_of(project)
     matched = match_references(project, references).of_case if references else {}
     cases = project.cases("unlabelled", "validation", usable=True)
     rounds = {case.id: newest for case in cases if (newest := review.proposal_round(case)) is not None}
@@ -152,7 +157,8 @@ def _shown_cases(project: Project, evaluation: Mapping[str, Any] | None, referen
     shown = []
     for rank, case in enumerate(ranked, 1):
         if rank <= _MOST_UNCERTAIN or case in lot:
-            status = [("review", review.status(case))] if case.role == "unlabelled" else [("role", "validation")]
+            learned = f", but {who} learned from it" if (who := learning.teachers_of(case.id)) else ""
+            status = [("review", review.status(case))] if case.role == "unlabelled" else [("role", f"validation{learned}")]
             facts = [*status, *_facts(project, rounds[case.id], case, evaluation)]
             pictures = case_pictures(project, files, rounds[case.id], case, orientation, _reference(project, case, matched))
             text = why.get(case.id, f"uncertainty rank {rank} of {len(ranked)}")
@@ -171,11 +177,11 @@ def _reference(project: Project, case: Case, matched: Mapping[str, tuple[Case, P
 def _facts(project: Project, round: int, case: Case, evaluation: Mapping[str, Any] | None) -> list[tuple[str, str]]:
     """A case's numbers in words."""
     numbers = project.journal.numbers(round, case.id)
-    names = {"uncertainty": "uncertainty", "agreement": "network and SAM2 agree", "stability": "same as one round before"}
-    facts = [(text, wording.number(numbers[key])) for key, text in names.items() if numbers.get(key) is not None]
+    terms = ("uncertainty", "agreement", "stability")
+    facts = [(TERMS[key].name, TERMS[key].text(numbers[key])) for key in terms if numbers.get(key) is not None]
     entry = next((entry for entry in evaluation["rounds"] if entry["round"] == round), None) if evaluation else None
     scored = entry["pseudo_label"]["per_case"].get(case.id) if entry else None
-    return [*facts, ("Dice with the reference", wording.number(scored["dice"]))] if scored else facts
+    return [*facts, ("Dice with the reference", TERMS["dice"].text(scored["dice"]))] if scored else facts
 
 
 def _review(project: Project) -> dict[str, Any]:

@@ -9,7 +9,8 @@ from typing import Any
 
 from ..project import Project
 from ..settings import Settings, to_table
-from .wording import duration, file_name, plain
+from ..wording import duration, rounds_in_words
+from .wording import file_name, plain
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -86,7 +87,8 @@ def provenance_of(project: Project) -> Provenance:
         else:
             stretches.append(([round], made))
     names = list(dict.fromkeys(name for _, made in stretches for name in made))
-    return Provenance([_span(rounds) for rounds, _ in stretches], [Row(n, [made.get(n, "–") for _, made in stretches]) for n in names])
+    columns = [rounds_in_words(rounds) for rounds, _ in stretches]
+    return Provenance(columns, [Row(n, [made.get(n, "–") for _, made in stretches]) for n in names])
 
 
 def time_table(project: Project) -> tuple[list[str], list[Row]]:
@@ -118,7 +120,3 @@ def _flat(table: Mapping[str, Any], head: str = "") -> Iterator[tuple[str, Any]]
             yield from _flat(value, f"{head}{name}.")
         else:
             yield f"{head}{name}", value
-
-
-def _span(rounds: list[int]) -> str:
-    return f"round {rounds[0]}" if len(rounds) == 1 else f"rounds {rounds[0]} to {rounds[-1]}"

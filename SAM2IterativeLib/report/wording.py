@@ -1,9 +1,8 @@
-"""Numbers and sentences as the report shows them: rounded, and without paths."""
+"""Texts that the report shows without paths, and settings as a person writes them; see ``..wording`` for the rest."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from pathlib import PureWindowsPath
 from typing import Any
 
@@ -20,11 +19,6 @@ def file_name(text: str) -> str:
     return PureWindowsPath(text).name or text
 
 
-def number(value: float | None, digits: int = 3) -> str:
-    """A fixed number of digits; a dash where there is no value."""
-    return "–" if value is None else f"{value:.{digits}f}"
-
-
 def plain(value: Any) -> str:
     """A setting or a decision of the plan: as a person writes it."""
     if isinstance(value, bool):
@@ -34,21 +28,3 @@ def plain(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:g}"
     return unpathed(str(value))
-
-
-def listed(names: Sequence[str]) -> str:
-    """ "a", "a and b", "a, b and c"."""
-    return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
-
-
-def counted(count: int, noun: str) -> str:
-    """ "1 case", "3 cases"."""
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
-
-
-def duration(seconds: float) -> str:
-    """ "40 s", "3 min", "2 h 05 min"."""
-    if seconds < 59.5:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"

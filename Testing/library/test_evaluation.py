@@ -16,6 +16,7 @@ from SAM2IterativeLib.dedicated.plan import Plan, write_plan
 from SAM2IterativeLib.errors import DataError
 from SAM2IterativeLib.evaluation import evaluate
 from SAM2IterativeLib.files import sha256_of
+from SAM2IterativeLib.learning import note_training
 from SAM2IterativeLib.project import Project, label_of
 from SAM2IterativeLib.references import match_references
 from SAM2IterativeLib.review import Review
@@ -222,7 +223,38 @@ def test_a_changed_label_map_is_an_error_of_its_case_alone(project: Project, ref
 def test_cases_in_which_people_had_a_hand_are_named(project: Project, references: Path) -> None:
     finish(project)
     Review(project).accept(project.case("b"), reviewer="Ada")
-    assert evaluate(project, references)["reviewed_cases"] == ["b"]
+    found = evaluate(project, references)
+    assert found["reviewed_cases"] == ["b"]
+    assert (found["touched_cases"], found["untouched_cases"]) == ([], 2), "a decision leaves the proposal that it is about as it is"
+    assert found["rounds"][0]["untouched"]["pseudo_label"]["dice"] == found["rounds"][0]["pseudo_label"]["dice"]
+
+
+def test_cases_that_people_touched_are_scored_apart(project: Project, references: Path) -> None:
+    finish(project, rounds=2)
+    write_round(project, 1, project.case("c"), coarse=TRUE, pseudo_label=np.where(TRUE == 2, 0, TRUE), uncertainty=np.zeros(TRUE.shape))
+    Review(project).correct(project.case("b"), small_labels(), reviewer="Ada", round=0)
+    found = evaluate(project, references)
+    assert (found["touched_cases"], found["untouched_cases"], found["cases"]) == (["b"], 1, 2)
+    newest = found["rounds"][1]
+    assert newest["pseudo_label"]["dice"] == pytest.approx(0.75), "the documented means stay those of all cases"
+    assert newest["untouched"]["pseudo_label"]["dice"] == pytest.approx(0.5)
+    assert "per_case" not in newest["untouched"]["pseudo_label"]
+    json.dumps(found, allow_nan=False)
+
+
+def test_what_was_learned_from_a_persons_labels_is_touched(project: Project, references: Path) -> None:
+    finish(project, rounds=2)
+    note_training(project, 1, ["a", "b", "c"], ["a", "b"])  # b was labelled then
+    project.journal.finish_unit(1, "training", "", [])
+    assert evaluate(project, references)["touched_cases"] == ["b"]
+
+
+def test_references_none_of_which_can_be_used_are_refused(project: Project, references: Path) -> None:
+    finish(project)
+    for name in ("b", "c"):
+        write_label_map(references / f"{name}.nii.gz", LabelMap(np.full(TRUE.shape, 7, np.uint8), OBLIQUE))
+    with pytest.raises(DataError, match=r"references: none of 2 references could be compared .*: b: its reference holds the values"):
+        evaluate(project, references)
 
 
 def test_nothing_is_written_and_a_read_only_project_suffices(project: Project, references: Path) -> None:

@@ -15,6 +15,7 @@ from small_cases import OBLIQUE, small_image, small_labels
 from SAM2IterativeLib.dedicated.plan import Plan, write_plan
 from SAM2IterativeLib.errors import MissingPackageError, ProjectError
 from SAM2IterativeLib.evaluation import evaluate
+from SAM2IterativeLib.learning import note_training
 from SAM2IterativeLib.project import Project, label_of
 from SAM2IterativeLib.report import page, write_report
 from SAM2IterativeLib.review import PROPOSAL, Review
@@ -143,8 +144,30 @@ def test_scores_stand_where_references_are(done: Project, tmp_path: Path) -> Non
     shown = read(write_report(done, evaluation=evaluate(done, references), references=references))
     assert shown.count("path", "dashed") > 0, "references are drawn over the pseudo-labels"
     assert "How good are the labels? Dice 1.000 pseudo-labels of round 1 against 2 references" in shown.text
-    assert "the network of round 0 alone had 0.500" in shown.text
+    assert "that the loop never saw; those of round 0 had 1.000; 0 structures missed" in shown.text, "pseudo-labels, not the network"
     assert "Dice with the reference 1.000" in shown.text
+
+
+def test_the_headline_is_of_the_cases_that_no_person_touched(done: Project, tmp_path: Path) -> None:
+    half = np.where(TRUE == 2, 0, TRUE)  # every label map of c lacks one of the two labels
+    write_round(done, 0, done.case("c"), pseudo_label=half)
+    write_round(done, 1, done.case("c"), pseudo_label=half)
+    Review(done).correct(done.case("b"), small_labels(), reviewer="Ada", round=0)  # before round 1, which has it from her
+    for name in ("b", "c"):
+        write_label_map(tmp_path / "references" / f"{name}.nii.gz", small_labels())
+    text = read(write_report(done, evaluation=evaluate(done, tmp_path / "references"))).text
+    assert "How good are the labels? Dice 0.500 pseudo-labels of round 1 against 1 reference that the loop never saw" in text
+    assert "(over all 2, those too in which people had a hand: 0.750); those of round 0 had 0.500" in text
+    assert "With people’s" in text
+    assert "1 case with a reference in which people had a hand before the newest round" in text
+
+
+def test_where_people_touched_every_case_the_loop_is_not_measured(done: Project, tmp_path: Path) -> None:
+    write_label_map(tmp_path / "references" / "b.nii.gz", small_labels())
+    Review(done).correct(done.case("b"), small_labels(), reviewer="Ada", round=0)
+    text = read(write_report(done, evaluation=evaluate(done, tmp_path / "references"))).text
+    assert "How good are the labels? not measured only 1 reference of cases in all of which people had a hand" in text
+    assert "with their help the pseudo-labels of round 1 have Dice 1.000" in text
 
 
 def test_an_evaluation_that_lacks_much_is_shown_with_its_gaps(done: Project, tmp_path: Path) -> None:
@@ -161,9 +184,34 @@ def test_validation_cases_are_scores_too(done: Project) -> None:
     done.set_role("c", "validation")
     done.journal.finish_round(1, {"validation": {"pseudo_label": {"dice": 0.75, "hd95_mm": 3.0, "missed": 1}}})
     shown = read(write_report(done))
-    assert "Dice 0.750 pseudo-labels of round 1 against 1 validation case" in shown.text
+    assert "Dice 0.750 pseudo-labels of round 1 against 1 validation case of the project (whether the models learned" in shown.text
+    assert "never trained on" not in shown.text, "older versions kept no record"
     assert "1 structure missed" in shown.text
     assert shown.count("path", "dashed") > 0  # its reference is drawn over the pseudo-label
+
+
+def test_never_trained_on_is_said_only_of_cases_that_nothing_learned_from(done: Project) -> None:
+    done.add_case("checked", small_image(8), small_labels(), role="validation")
+    for round in range(2):
+        note_training(done, round, ["a", "b"], ["a"])
+        done.journal.finish_unit(round, "training", "", [])
+        scores = {"pseudo_label": {"dice": 0.5 + 0.1 * round, "hd95_mm": 3.0, "missed": 0}}
+        done.journal.finish_round(round, {"validation": scores, "validation_cases": 1, "validation_scored": ["checked"]})
+    source = "against 1 validation case of the project, never trained on"
+    text = read(write_report(done)).text
+    assert f"Dice 0.600 pseudo-labels of round 1 {source}; those of round 0 had 0.500" in text
+    done.set_role("a", "validation")
+    write_round(done, 1, done.case("a"), pseudo_label=TRUE, numbers={"uncertainty": 0.9})
+    text = read(write_report(done)).text
+    assert f"{source}, without a, which the models learned from" in text
+    assert "role validation, but rounds 0 and 1 learned from it" in text
+
+
+def test_scores_of_other_cases_are_not_compared(done: Project) -> None:
+    for round, cases in enumerate((["x"], ["x", "y"])):
+        scores = {"pseudo_label": {"dice": 0.5, "hd95_mm": 3.0, "missed": 0}}
+        done.journal.finish_round(round, {"validation": scores, "validation_cases": len(cases), "validation_scored": cases})
+    assert "those of round 0 had" not in read(write_report(done)).text
 
 
 def test_key_frames_are_shown_with_their_prompts(done: Project) -> None:

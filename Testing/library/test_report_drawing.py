@@ -17,9 +17,10 @@ from SAM2IterativeLib.report.charts import curves, dots, scatter
 from SAM2IterativeLib.report.drawing import Crop, boxes, grey_picture, outlines, points, uncertainty_picture
 from SAM2IterativeLib.report.surface import surface_picture, surfaces_available
 from SAM2IterativeLib.report.view import SliceView
-from SAM2IterativeLib.report.wording import duration, file_name, listed, plain, unpathed
+from SAM2IterativeLib.report.wording import file_name, plain, unpathed
 from SAM2IterativeLib.round_files import KeyFramePrompt
 from SAM2IterativeLib.volumes import Geometry, LabelMap
+from SAM2IterativeLib.wording import duration, listed
 
 MIRRORED = Geometry((4, 6, 8), (3.0, 2.0, 1.0), (5.0, -7.0, 11.0), (0.0, 0.0, -1.0, 1.0, 0.0, 0.0, 0.0, 1.0, 0.0))
 """Sagittal slices, with i along P, j along S and k along R."""

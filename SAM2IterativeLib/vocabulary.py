@@ -1,0 +1,52 @@
+"""What the numbers of a project are called and what they mean: the same words in the terminal, the report and the Slicer module."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .wording import number
+
+
+@dataclass(frozen=True)
+class Term:
+    """A number's name in tables, what it means in half a sentence, and how many decimals are worth showing."""
+
+    name: str
+    meaning: str
+    digits: int = 3
+
+    def text(self, value: float | None) -> str:
+        """The number as shown; a dash where there is none."""
+        return number(value, self.digits)
+
+
+TERMS = {
+    "uncertainty": Term("uncertainty", "how much the network doubts, in and around the structures, from 0 (sure) to 1"),
+    "agreement": Term("agreement", "Dice between the network's masks and SAM2's"),
+    "stability": Term("unchanged", "Dice between this round's labels and those of the round before"),
+    "key_frames": Term("key frames", "prompted slices a case, summed over the labels", 1),
+    "abstained_classes": Term("abstained", "labels a case that SAM2 was not asked about", 2),
+    "foundation_share": Term("SAM2's share", "how much of a pseudo-label was its answer, the rest the network's", 2),
+    "decided_cases": Term("decided", "cases that people had decided when the round ended", 0),
+    "dice": Term("Dice", "overlap with the true labels, from 0 to 1; a missed structure counts 0"),
+    "hd95_mm": Term("HD95", "distance in mm within which 95 % of the borders lie; a missed structure counts with the image's diagonal", 1),
+    "missed": Term("missed", "structures that were not found at all", 0),
+    "finds_errors": Term(
+        "finds errors", "rank correlation (Spearman) of a slice's uncertainty with its error: 1 best, 0 the uncertainty says nothing", 2
+    ),
+}
+"""By the names that the journal and the evaluation use."""
+
+LABEL_MAP_NAMES = {"coarse": "coarse mask", "propagated": "propagated", "pseudo_label": "pseudo-label"}
+"""The label maps of a round, by their names in ``LABEL_MAPS``; "Dice" alone always means the pseudo-label, which is what people review."""
+
+
+def legend(*keys: str) -> str:
+    """What these terms mean, in one sentence: "Agreement: ...; unchanged: ..."."""
+    text = "; ".join(f"{TERMS[key].name}: {TERMS[key].meaning}" for key in keys)
+    return f"{text[:1].upper()}{text[1:]}."
+
+
+def review_state(status: str, round: int | None) -> str:
+    """A case's review status in words: a case waits only once a round proposed something."""
+    return "no proposal yet" if status == "waiting" and round is None else status
