@@ -9,10 +9,11 @@ import qt
 import slicer.util
 from slicer.i18n import tr as _
 
+from SAM2IterativeLib.doubtful_slices import doubt_per_slice, most_uncertain_place, uncertain_slices
 from SAM2IterativeLib.project import Project
 
 from .explaining import Explained
-from .review_material import Material, most_uncertain_place, uncertain_slices
+from .review_material import Material
 from .scene import CaseScene, Layer, layouts
 from .scene.uncertainty import HIDDEN_BELOW
 
@@ -38,6 +39,7 @@ class CaseView:
         self.scene: CaseScene | None = None
         self.material: Material | None = None
         self._uncertain: tuple[int, ...] = ()
+        self._doubt: np.ndarray | None = None
         self._rank: int | None = None
         self._layout_before: int | None = None
         switches = (*self._layer_buttons().values(), ui.uncertaintyButton, ui.promptsButton, ui.outlinesButton, ui.surfacesButton)
@@ -79,7 +81,11 @@ class CaseView:
         scene.show_prompts(material.prompts, material.prompt_geometry)
         self.material = material
         self._offer_others()
-        self._uncertain = uncertain_slices(material.uncertainty) if material.uncertainty is not None else ()
+        if material.uncertainty is not None:
+            self._uncertain = uncertain_slices(material.uncertainty, material.structures)
+            self._doubt = doubt_per_slice(material.uncertainty, material.structures)
+        else:
+            self._uncertain, self._doubt = (), None
         self._rank = None
         if self._ui.compareButton.checked:
             self._enter_compare()
@@ -232,7 +238,7 @@ class CaseView:
         rank = 0 if self._rank is None else self._rank + step
         self._rank = min(max(rank, 0), len(self._uncertain) - 1)
         assert self.material.uncertainty is not None
-        self.scene.jump_to_place(most_uncertain_place(self.material.uncertainty, self._uncertain[self._rank]))
+        self.scene.jump_to_place(most_uncertain_place(self.material.uncertainty, self.material.structures, self._uncertain[self._rank]))
         self.show_slice()
 
     def current_slice(self) -> int | None:
@@ -249,10 +255,9 @@ class CaseView:
                 rank = self._uncertain.index(k) + 1
                 text += _(", number {rank} of {count} in uncertainty").format(rank=rank, count=len(self._uncertain))
         self._ui.sliceLabel.text = text
-        uncertainty = material.uncertainty if material is not None else None
-        self._ui.profileLabel.setVisible(uncertainty is not None)
-        if uncertainty is not None:
-            self._ui.profileLabel.setPixmap(_profile(uncertainty, k))
+        self._ui.profileLabel.setVisible(self._doubt is not None)
+        if self._doubt is not None:
+            self._ui.profileLabel.setPixmap(_profile(self._doubt, k))
 
     def _show_structures(self) -> None:
         """Nothing is uncertain: go to the middle of what is labelled, or of the image."""
@@ -263,17 +268,16 @@ class CaseView:
         self.show_slice()
 
     def _drop(self) -> None:
-        self.material, self._uncertain, self._rank = None, (), None
+        self.material, self._uncertain, self._doubt, self._rank = None, (), None, None
         self._offer_others()
         self.refresh()
         self.show_slice()
 
 
-def _profile(uncertainty: np.ndarray, current: int | None) -> Any:
-    """A bar per slice: its height is its mean uncertainty, against the largest."""
+def _profile(doubt: np.ndarray, current: int | None) -> Any:
+    """A bar per slice: its height is the doubt that it holds, against the largest."""
     width, height = _PROFILE
-    means = uncertainty.mean(axis=(1, 2))
-    shares = means / max(float(means.max()), 1e-6)
+    shares = doubt / max(float(doubt.max()), 1e-6)
     picture = qt.QPixmap(width, height)
     picture.fill(qt.QColor(238, 238, 238))
     painter = qt.QPainter(picture)

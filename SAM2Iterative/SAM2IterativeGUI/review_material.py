@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy import ndimage
 
 from SAM2IterativeLib.guidance.prompts import Prompt
 from SAM2IterativeLib.orientation import orientation_of, source_axes
@@ -14,9 +13,6 @@ from SAM2IterativeLib.project import Case, Project
 from SAM2IterativeLib.review import Review
 from SAM2IterativeLib.round_files import COARSE, PROPAGATED, KeyFramePrompt, RoundFiles
 from SAM2IterativeLib.volumes import Geometry, LabelMap, Volume
-
-NOTICEABLE = 0.2
-"""Uncertainty below which a slice has no place worth a jump: every border is a little uncertain."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +41,12 @@ class Material:
     prompts: tuple[Prompt, ...]
     prompt_geometry: Geometry
     others: dict[str, LabelMap]
+
+    @property
+    def structures(self) -> np.ndarray:
+        """(k, j, i) bool: what the round found of any label, in and around which doubt counts."""
+        found = [mask.array > 0 for mask in (self.coarse, self.proposal) if mask is not None]
+        return np.logical_or.reduce(found) if found else np.zeros(self.image.geometry.size, bool)
 
 
 def read_material(project: Project, case: Case, reviewer: str) -> Material:
@@ -93,21 +95,6 @@ def starting_map(review: Review, material: Material, reviewer: str) -> LabelMap:
     merged, weights = said.over(below.array, np.ones(below.array.shape, np.float32))
     kind = np.promote_types(below.array.dtype, said.labels.array.dtype)
     return LabelMap(np.where(weights > 0, merged, 0).astype(kind), below.geometry)
-
-
-def uncertain_slices(uncertainty: np.ndarray) -> tuple[int, ...]:
-    """The slices (k) with noticeable uncertainty, most uncertain (by their mean) first; neighbours of equal rank in order."""
-    means = uncertainty.mean(axis=(1, 2))
-    worth = [int(k) for k in np.flatnonzero(uncertainty.max(axis=(1, 2)) >= NOTICEABLE)]
-    return tuple(sorted(worth, key=lambda k: (-float(means[k]), k)))
-
-
-def most_uncertain_place(uncertainty: np.ndarray, k: int) -> tuple[int, int, int]:
-    """The voxel (k, j, i) of slice k around which most of its doubt lies."""
-    width = max(3, max(uncertainty.shape[1:]) // 16)
-    around = ndimage.uniform_filter(uncertainty[k].astype(np.float32), width, mode="constant")
-    j, i = np.unravel_index(int(around.argmax()), around.shape)
-    return k, int(j), int(i)
 
 
 def on_grid(

@@ -14,6 +14,7 @@ import numpy as np
 from scipy import ndimage
 from scipy.special import entr
 
+from ..doubtful_slices import near_structures
 from .arrays import ClassMap, Mask, Probabilities, SliceTable, VoxelMap
 
 
@@ -140,10 +141,10 @@ def slice_uncertainty(labels: ClassMap, uncertainty_map: VoxelMap, class_count: 
     return table
 
 
-def case_uncertainty(uncertainty_map: VoxelMap, labels: ClassMap, always_shown: Collection[int] = (), margin: int = 3) -> float:
+def case_uncertainty(uncertainty_map: VoxelMap, labels: ClassMap, always_shown: Collection[int] = ()) -> float:
     """One number per case, in [0, 1], by which the review queue is ordered.
 
-    The mean of u in and within ``margin`` voxels of the structures: the whole volume's would only tell how much background there is.
+    The mean of u in and around the structures (``near_structures``): the whole volume's would only tell how much background there is.
     Without any structure u's largest value. Each class of ``always_shown`` that the labels lack counts as another structure of doubt 1,
     as it does in ``mask_uncertainty``: a network that is sure to see nothing is not to be relied on where every labelled case shows it.
 
@@ -151,8 +152,8 @@ def case_uncertainty(uncertainty_map: VoxelMap, labels: ClassMap, always_shown: 
         uncertainty_map: u, (k, j, i) in [0, 1].
         labels: the history's class indices, (k, j, i).
     """
-    near = ndimage.binary_dilation(labels > 0, ndimage.generate_binary_structure(3, 1), iterations=margin)
-    doubt = float(uncertainty_map[near].mean()) if near.any() else float(uncertainty_map.max(initial=0.0))
+    structures = labels > 0
+    doubt = float(uncertainty_map[near_structures(structures)].mean()) if structures.any() else float(uncertainty_map.max(initial=0.0))
     found = {int(c) for c in np.unique(labels) if c}
     missing = len(set(always_shown) - found)
     return (doubt * len(found) + missing) / (len(found) + missing) if found or missing else doubt

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from ..doubtful_slices import doubt_per_slice
 from ..errors import DataError, ProjectError
 from ..project import Case, Project
 from ..review import PROPOSAL
@@ -117,6 +118,9 @@ class _Artist:
             reference = project.read_case_label(case)
         self.reference = None if reference is None else view.turned(reference.array)
         self._final = maps[PROPOSAL]
+        found = [array > 0 for name in (COARSE, PROPOSAL) if (array := self.maps[name]) is not None]
+        structures = np.logical_or.reduce(found) if found else np.zeros(view.size, bool)
+        self.doubt_per_slice = doubt_per_slice(self.doubt, structures)
 
     def pictures(self) -> CasePictures:
         """The whole of it."""
@@ -135,7 +139,7 @@ class _Artist:
         why = {z: f"key frame of {listed(self._names(self._on(z)))}" for z in picked}
         if self.view.size[0] == 1:
             return why or {0: "nothing here was sure enough for a prompt"}
-        doubtful = int(self.doubt.sum(axis=(1, 2)).argmax())
+        doubtful = int(self.doubt_per_slice.argmax())
         why[doubtful] = f"{why[doubtful]}, and the slice with most doubt" if doubtful in why else "the slice with most doubt"
         return dict(sorted(why.items()))
 
@@ -175,7 +179,7 @@ class _Artist:
             rows.append(StripLabel(name, colour, _shares((labels == value).sum(axis=(1, 2))), frames))
         everywhere = range(self.view.size[0])
         numbers, places = [self.view.number(z) for z in everywhere], [self.view.place(z) for z in everywhere]
-        return Strip(_shares(self.doubt.sum(axis=(1, 2))), rows, shown, numbers, places)
+        return Strip(_shares(self.doubt_per_slice), rows, shown, numbers, places)
 
 
 def _shares(values: np.ndarray) -> list[float]:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from SAM2IterativeGUI.review_changes import Baseline, change_between, merged
-from SAM2IterativeGUI.review_material import most_uncertain_place, on_grid, uncertain_slices
+from SAM2IterativeGUI.review_material import on_grid
 from SAM2IterativeLib.methods.working_grid import WorkingGrid
 from SAM2IterativeLib.orientation import orientation_of
 from SAM2IterativeLib.round_files import KeyFramePrompt
@@ -46,14 +46,6 @@ def test_what_a_reviewer_drew_is_found_on_its_slice(orientation: str) -> None:
     expected = grid.ras_of(np.array([(1, *point) for point in np.argwhere(seen[1])]))
     key = [tuple(np.round(point, 3)) for point in places]
     assert sorted(key) == sorted(tuple(np.round(point, 3)) for point in expected)
-
-
-def test_slices_without_doubt_are_not_worth_a_jump() -> None:
-    doubt = np.zeros((5, 20, 20), np.float32)
-    doubt[1, 2:6, 2:6], doubt[3, 10:18, 10:18], doubt[4, 0, 0] = 0.9, 0.5, 0.1
-    assert uncertain_slices(doubt) == (3, 1)
-    k, j, i = most_uncertain_place(doubt, 3)
-    assert k == 3 and 11 <= j <= 16 and 11 <= i <= 16
 
 
 def test_the_view_in_which_a_person_drew_is_recognised() -> None:
