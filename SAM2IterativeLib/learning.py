@@ -38,8 +38,8 @@ class Learning:
     """What the models of a project learned from so far.
 
     Attributes:
-        lessons: of the trainings that were recorded, oldest first.
-        unrecorded: rounds of a version that kept no record, ascending.
+        lessons: of the trainings that were recorded, and of the others what they must have learned from.
+        unrecorded: rounds of a version that kept no record, ascending: of these it is not known whether there is more.
         adaptations_recorded: whether every adaptation of SAM2 was recorded.
     """
 
@@ -88,21 +88,34 @@ def learning_of(project: Project) -> Learning:
     # A training that was stopped left no network: what it would have learned from counts only when it is done.
     lessons = {e["round"]: _lesson(e) for e in noted if not e["adaptation"] and e["round"] in trained}
     adaptations = [_lesson(e) for e in noted if e["adaptation"]]
-    unrecorded = sorted((trained | set(project.journal.rounds())) - set(lessons))
+    finished = set(project.journal.rounds())
+    unrecorded = sorted((trained | finished) - set(lessons))
+    presumed = [_presumed(project, round) for round in unrecorded if round in finished]
     known = len(adaptations) >= len(project.journal.events(_ADAPTED))
-    return Learning((*lessons.values(), *adaptations), tuple(unrecorded), known)
+    return Learning((*presumed, *lessons.values(), *adaptations), tuple(unrecorded), known)
 
 
 def validation_remarks(project: Project) -> list[tuple[str, str]]:
     """Ids and sentences of the validation cases that cannot judge, since something learned from them."""
     learning = learning_of(project)
     found = [(case.id, learning.teachers_of(case.id)) for case in project.cases("validation", usable=True)]
-    return [(case, f"{who} learned from it, so it is left out of the validation scores.") for case, who in found if who]
+    learned = "learned" if learning.complete else "most likely learned"
+    return [(case, f"{who} {learned} from it, so it is left out of the validation scores.") for case, who in found if who]
 
 
 def _note(project: Project, round: int, cases: Collection[str], from_people: Collection[str], *, adaptation: bool) -> None:
     table = {"round": round, "cases": sorted(cases), "from_people": sorted(from_people), "adaptation": adaptation}
     project.journal.note(_KIND, json.dumps(table, sort_keys=True))
+
+
+def _presumed(project: Project, round: int) -> Lesson:
+    """What a round that kept no record must have learned from: the cases that were there with a label map and that it did not label."""
+    units = project.journal.units(round)
+    labelled_by_it = {unit.case for unit in units}
+    began = min((unit.finished_at for unit in units), default="")
+    rows = project.journal.read("SELECT id FROM cases WHERE label IS NOT NULL AND added_at <= ? ORDER BY id", (began,))
+    cases = frozenset(row["id"] for row in rows) - labelled_by_it
+    return Lesson(round, cases, cases, adaptation=False)
 
 
 def _lesson(table: Mapping[str, Any]) -> Lesson:

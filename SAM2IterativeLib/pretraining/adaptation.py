@@ -109,12 +109,12 @@ def adapt_project(
     foundation = load_foundation(weights, device)
     before, after, model = adapt(foundation, volumes[:-1], volumes[-1], plan, device, tell, stop_asked)
     used = after > before
+    note_adaptation(project, [volume.name for volume in volumes] if used else [])
     if used:
         path = Path(weights_in_use(ADAPTED, project.models_folder))
         save_compact(model, architecture, path, {"adapted_from": foundation.digest, "held_out_dice": [before, after]})
         project.change_settings(replaced(project.settings, "foundation.weights", ADAPTED))
     result = AdaptationResult(before, after, used, volumes[-1].name)
-    note_adaptation(project, [volume.name for volume in volumes] if used else [])
     project.journal.note("adaptation", result.sentence)
     return result
 

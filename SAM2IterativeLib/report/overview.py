@@ -91,12 +91,12 @@ def validation_scores(project: Project) -> Scores | None:
     span = f"{counts[0]} to " if len(counts) > 1 else ""  # some joined between rounds
     learning = learning_of(project)
     known = learning.complete and all("validation_scored" in numbers for numbers in scored.values())
-    source = f"{span}{counted(counts[-1], 'validation case')} of the project" + (", never trained on" if known else "")
-    if not known:
-        source += " (whether the models learned from them earlier is not recorded)"
-    left_out = [case for case, _ in validation_remarks(project)]
-    if left_out:
-        source += f", without {listed(left_out)}, which the models learned from"
+    left_out = listed([case for case, _ in validation_remarks(project)])
+    source = f"{span}{counted(counts[-1], 'validation case')} of the project"
+    if known:
+        source += ", never trained on" + (f", without {left_out}, which the models learned from" if left_out else "")
+    else:
+        source += f" (older rounds kept no record of what they learned from{f', most likely from {left_out} too' if left_out else ''})"
     cases = {r: numbers.get("validation_scored", numbers.get("validation_cases")) for r, numbers in scored.items()}
     return Scores(rounds, "On validation cases", source, cases)
 

@@ -11,6 +11,7 @@ from small_projects import run_rounds, small_project, tiny_weights
 
 from SAM2IterativeLib.learning import learning_of, note_adaptation, note_training, validation_remarks
 from SAM2IterativeLib.messages import Message, Warned
+from SAM2IterativeLib.phantom import phantom_case
 from SAM2IterativeLib.project import Project
 from SAM2IterativeLib.review import Review
 
@@ -42,6 +43,22 @@ def test_a_training_that_was_stopped_taught_nothing(project: Project) -> None:
     assert learning_of(project).teachers_of("b") == ""
     trained(project, 0, ["a"], ["a"])  # begun anew without b
     assert (learning_of(project).teachers_of("a"), learning_of(project).teachers_of("b")) == ("round 0", "")
+
+
+def test_of_older_rounds_is_presumed_what_they_did_not_label(tmp_path: Path) -> None:
+    with small_project(tmp_path / "p", tiny_weights(tmp_path), labelled=2, unlabelled=1, validation=1) as project:
+        for case in ("case_2", "case_3"):
+            project.journal.finish_unit(0, "coarse", case, [])
+        project.journal.finish_round(0, {})
+        for case in ("case_0", "case_1"):
+            project.set_role(case, "validation")
+        late, label = phantom_case(9, size=(8, 32, 32))
+        with project.journal.writing() as database:
+            database.execute("UPDATE units SET finished_at = '2020-01-01T00:00:00+00:00'")
+            database.execute("UPDATE cases SET added_at = '2019-01-01T00:00:00+00:00'")
+        project.add_case("late", late, label, role="validation")
+        assert [case for case, _ in validation_remarks(project)] == ["case_0", "case_1"]
+        assert "round 0 most likely learned from it" in validation_remarks(project)[0][1]
 
 
 def test_rounds_of_older_versions_are_told_apart(project: Project) -> None:

@@ -11,6 +11,7 @@ from tiny_sam2 import CPU, SIDE, TINY, ball_volume, tiny_foundation, tiny_model
 from SAM2IterativeLib.errors import DataError, Stopped, WeightsError
 from SAM2IterativeLib.foundation.checkpoints import Foundation, load_foundation, save_compact
 from SAM2IterativeLib.guidance.prompts import LOGIT_LIMIT
+from SAM2IterativeLib.learning import learning_of
 from SAM2IterativeLib.metrics import dice
 from SAM2IterativeLib.phantom import phantom_case
 from SAM2IterativeLib.presets import ADAPTED, weights_in_use
@@ -288,10 +289,15 @@ def test_a_stop_changes_nothing(three_labelled: Project, weights: Path, monkeypa
 
 def test_a_run_adapts_once_where_that_applies(three_labelled: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     scores(monkeypatch, 0.5, 0.75)
-    told: list[float] = []
+    told: list[tuple[float, str]] = []
     three_labelled.change_settings(replaced(three_labelled.settings, "foundation.adaptation_steps", 25))
-    result = adapt_before_rounds(three_labelled, CPU, lambda done, text: told.append(done), lambda: False)
-    assert result is not None and result.used and told == [1.0]
+    result = adapt_before_rounds(three_labelled, CPU, lambda done, text: told.append((done, text)), lambda: False)
+    assert result is not None and result.used
+    [(done, text)] = told
+    assert 0.9 < done < 1 and text.startswith("SAM2, step 25 of 25: Dice 0.750"), "the last look is still to come"
+    assert result.sentence.startswith("Adapting SAM2")
+    adapted = learning_of(three_labelled)
+    assert adapted.adaptations_recorded and adapted.teachers_of(three_labelled.cases()[0].id) == "the adaptation of SAM2"
     assert three_labelled.settings.foundation.weights == ADAPTED
     assert adapt_before_rounds(three_labelled, CPU, lambda done, text: None, lambda: False) is None
 

@@ -184,7 +184,7 @@ def test_validation_cases_are_scores_too(done: Project) -> None:
     done.set_role("c", "validation")
     done.journal.finish_round(1, {"validation": {"pseudo_label": {"dice": 0.75, "hd95_mm": 3.0, "missed": 1}}})
     shown = read(write_report(done))
-    assert "Dice 0.750 pseudo-labels of round 1 against 1 validation case of the project (whether the models learned" in shown.text
+    assert "Dice 0.750 pseudo-labels of round 1 against 1 validation case of the project (older rounds kept no record" in shown.text
     assert "never trained on" not in shown.text, "older versions kept no record"
     assert "1 structure missed" in shown.text
     assert shown.count("path", "dashed") > 0  # its reference is drawn over the pseudo-label
@@ -228,6 +228,16 @@ def test_a_case_without_a_key_frame_shows_its_most_doubtful_slice(done: Project)
     only = text[text.index("uncertainty rank 1 of 2") : text.index("uncertainty rank 2 of 2")]
     assert only.count("Slice ") == 1
     assert "Slice 4 of 0 to 5" in only
+
+
+def test_an_empty_border_slice_full_of_doubt_is_not_the_most_doubtful(done: Project) -> None:
+    structures = np.zeros(TRUE.shape, np.uint8)
+    structures[0:2, 4:6, 3:5] = 1
+    doubt = np.zeros(TRUE.shape)
+    doubt[5], doubt[1, 4, 3] = 0.9, 0.8
+    write_round(done, 1, done.case("c"), coarse=structures, pseudo_label=structures, uncertainty=doubt, prompts=[])
+    text = read(write_report(done)).text
+    assert "Slice 1 of 0 to 5, S 102.6 mm : the slice with most doubt" in text
 
 
 def test_slices_are_shown_in_the_plans_orientation(done: Project) -> None:
