@@ -11,15 +11,16 @@ import numpy as np
 import torch
 
 from .dedicated.networks import build_network, memory_format
-from .dedicated.plan import Plan
+from .dedicated.plan import Plan, read_plan
 from .device import Device, release_memory
-from .foundation.checkpoints import Foundation
+from .foundation.checkpoints import Foundation, load_foundation
 from .foundation.features import Window, encode_volume
 from .foundation.propagation import Guidance, Propagator
 from .guidance.prompts import reviewed_prompt
-from .iteration import SPACE_PER_VOXEL
+from .iteration import SPACE_PER_VOXEL, Iteration
 from .memory import computer_memory, peak_of_process
-from .messages import Needs
+from .messages import Needs, Reporter
+from .presets import weights_in_use
 from .pretraining.adaptation import adapts_before_rounds
 from .project import Project
 from .settings import MemorySettings
@@ -70,6 +71,17 @@ def estimate_needs(project: Project, plan: Plan, device: Device, foundation: Fou
         remarks.append("The disk of the project has too little free space for this run.")
     seconds = None if trial is None else _seconds(project, plan, sizes, rounds, trial)
     return Needs(device.sentence, total, free, memory, disk, disk_free, seconds, tuple(remarks))
+
+
+def estimate_run(project: Project, device: Device, report: Reporter, rounds: int) -> Needs:
+    """``estimate_needs`` with the project's plan, or the one that it would get, and with its SAM2 weights.
+
+    Raises:
+        WeightsError: they are missing or cannot be used.
+    """
+    plan = read_plan(project.plan_path) if project.plan_path.is_file() else Iteration(project, device, report).planned()
+    weights = weights_in_use(project.settings.foundation.weights, project.models_folder)
+    return estimate_needs(project, plan, device, load_foundation(weights, device), rounds)
 
 
 def _seconds(project: Project, plan: Plan, sizes: Sequence[Size], rounds: int, trial: _Trial) -> float:

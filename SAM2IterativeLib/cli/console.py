@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shlex
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,16 +28,6 @@ def remark(name: str, sentence: str, to: Console = console) -> None:
     """Tell what is worth knowing about a case or file."""
     bare = name.partition(" (")[0]  # "case_1 (set aside)"
     to.print(f"[yellow]{escape(name)}[/]: {escape(sentence.removeprefix(f'{bare}: '))}", soft_wrap=True, highlight=False)
-
-
-def quoted(path: Path) -> str:
-    """A path as it is typed on a command line."""
-    return subprocess.list2cmdline([str(path)]) if os.name == "nt" else shlex.quote(str(path))
-
-
-def next_command(words: str, command: str) -> None:
-    """Tell what to do next: ``words``, then a command to be copied."""
-    console.print(f"\nNext: {escape(words)}[bold]{escape(command)}[/]", soft_wrap=True, highlight=False)
 
 
 @contextmanager

@@ -16,10 +16,14 @@ from rich.table import Table
 
 from ..errors import DataError
 from ..exchange import ImportOptions, ImportReport, import_any
+from ..learning import learning_of, validation_remarks
 from ..project import Project, Role
 from ..review import Review
 from ..settings import Settings
-from .console import ProjectFolder, console, next_command, opened, quoted, remark
+from ..vocabulary import review_state
+from .console import ProjectFolder, console, opened, remark
+from .next_steps import command
+from .tables import rounds_table, show_with_legend
 
 _Labels = Annotated[Path | None, typer.Option("--labels", help="Folder of label maps; one with an image's name makes that case labelled.")]
 _Names = Annotated[str, typer.Option("--label-names", help="Names by comma; a leading 'background' stands for 0.")]
@@ -59,10 +63,11 @@ def new(
         if not report.added:
             raise DataError("no image could be used.", where=images.name, cure="Mend the files, then try again.")
         if made.cases("labelled"):
-            next_command("", f"sam2-iterative run {quoted(project)} --rounds 3")
+            then = command("run", project, "--rounds", 3)
         else:
-            after = "label a few of them, name each label map after its case's id, then "
-            next_command(after, f"sam2-iterative import {quoted(project)} --images {quoted(images)} --labels LABELS")
+            again = command("import", project, "--images", images, "--labels", "LABELS")
+            then = f"label a few of them, name each label map after its image (of DICOM its case's id), then {again}"
+        console.print(f"\nNext: {then}", soft_wrap=True, highlight=False)
 
 
 @contextmanager
@@ -93,6 +98,8 @@ def import_cases(
     with opened(project, to_write=True) as found:
         role: Role | None = "validation" if validation else None
         _show_import(found, _import(found, images, labels, label_names, role, opaque_ids, resample_sheared, on_mismatch))
+        for case, sentence in validation_remarks(found) if validation else ():
+            remark(case, sentence)
 
 
 def _import(
@@ -146,7 +153,8 @@ def status(project: ProjectFolder, cases: Annotated[bool, typer.Option("--cases"
     """Show cases, rounds, what waits for review, and disk use."""
     with opened(project, to_write=False) as found:
         review = Review(found)
-        waiting = [entry for entry in review.queue() if entry.round is not None]
+        queue = review.queue()
+        waiting = [entry for entry in queue if entry.round is not None]
         everyone = found.cases()
         console.print(f"[bold]{escape(found.settings.name)}[/], method {found.settings.method}")
         _show_labels(found)
@@ -157,7 +165,8 @@ def status(project: ProjectFolder, cases: Annotated[bool, typer.Option("--cases"
                 remark(f"  {case.id} (set aside)", case.set_aside)
         _show_rounds(found)
         _show_unfinished(found)
-        console.print(f"{len(waiting)} cases wait for review, {len({d.case for d in review.decisions()})} are decided.")
+        unproposed = f"{len(queue) - len(waiting)} have no proposal yet, " if len(queue) > len(waiting) else ""
+        console.print(f"{len(waiting)} cases wait for review, {unproposed}{len({d.case for d in review.decisions()})} are decided.")
         contested = [case.id for case in everyone if review.contested(case)]
         if contested:
             remark("Reviewers disagree on", f"{', '.join(contested)}. The newest decision counts; 'review show' has them all.")
@@ -168,18 +177,15 @@ def status(project: ProjectFolder, cases: Annotated[bool, typer.Option("--cases"
 
 
 def _show_rounds(project: Project) -> None:
-    rounds = project.journal.rounds()
-    if not rounds:
+    if project.journal.rounds():
+        show_with_legend(console, *rounds_table(project))
+    else:
         console.print("No round is finished yet.")
-        return
-    table = Table(title="Rounds", title_justify="left")
-    for column in ("round", "uncertainty", "agreement", "stability", "validation Dice", "decided"):
-        table.add_column(column, justify="right")
-    for number, values in rounds.items():
-        validation = values.get("validation", {}).get("coarse", {}).get("dice")
-        row = (values.get("uncertainty"), values.get("agreement"), values.get("stability"), validation)
-        table.add_row(str(number), *("" if v is None else f"{v:.3f}" for v in row), str(values.get("decided_cases", 0)))
-    console.print(table)
+    for case, sentence in validation_remarks(project):
+        remark(case, sentence)
+    gap = learning_of(project).gap
+    if gap and project.cases("validation", usable=True):
+        remark("Validation", f"{gap} Whether a validation case was among them is not known.")
 
 
 def _show_unfinished(project: Project) -> None:
@@ -200,7 +206,7 @@ def _show_cases(project: Project, review: Review) -> None:
         table.add_column(column)
     for case in project.cases():
         number = uncertainties.get(case.id)
-        state = review.status(case) if case.role == "unlabelled" else ""
+        state = review_state(review.status(case), review.proposal_round(case)) if case.role == "unlabelled" else ""
         table.add_row(escape(case.id), "set aside" if case.set_aside else case.role, state, f"{number[1]:.3f}" if number else "")
     console.print(table)
 
@@ -214,3 +220,6 @@ def set_role(
     with opened(project, to_write=True) as found:
         changed = found.set_role(case, role)  # type: ignore[arg-type] # set_role refuses what is no role
         console.print(f"{escape(changed.id)} is {changed.role} now.")
+        learned = dict(validation_remarks(found)).get(changed.id)
+        if learned:
+            remark(changed.id, f"{learned} Import cases that took no part yet with --validation instead.")

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.table import Table
+from rich.markup import escape
 
 from .console import ProjectFolder, console, opened, remark
+from .tables import scores_legend, scores_table
 
 
 def register(app: typer.Typer) -> None:
@@ -37,6 +38,7 @@ def evaluate(
 def show_scores(result: dict[str, Any]) -> None:
     """The table, and everything that was left out of it."""
     console.print(scores_table(result))
+    console.print(escape(scores_legend(result)), style="dim", highlight=False)
     for name in ("errors", "remarks"):
         for case, sentence in dict(result.get(name) or {}).items():
             remark(case, sentence)
@@ -47,28 +49,6 @@ def show_scores(result: dict[str, Any]) -> None:
     ):
         if result.get(name):
             remark(title, ", ".join(result[name]))
-
-
-def scores_table(result: dict[str, Any]) -> Table:
-    """Dice and HD95 per round and label map; missed structures beside them."""
-    table = Table(title=f"{result['cases']} cases with references", title_justify="left")
-    table.add_column("round", justify="right")
-    names = ("coarse", "propagated", "pseudo_label")
-    for name in names:
-        table.add_column(f"{name.replace('_', '-')}\nDice  HD95 miss", justify="right", no_wrap=True)
-    table.add_column("Spear-\nman", justify="right")
-    for row in result["rounds"]:
-        cells = [_cell(row.get(name)) for name in names]
-        spearman = row.get("uncertainty_error_spearman")
-        table.add_row(str(row["round"]), *cells, "–" if spearman is None else f"{spearman:.2f}")
-    return table
-
-
-def _cell(scores: dict[str, Any] | None) -> str:
-    if not scores or scores.get("dice") is None:
-        return "–"
-    distance = scores.get("hd95_mm")
-    return f"{scores['dice']:.3f}  {'–' if distance is None else f'{distance:4.1f}'} {scores.get('missed', 0):3d}"
 
 
 def report(

@@ -14,7 +14,9 @@ from rich.table import Table
 from ..exchange import labelled_mask, read_labels
 from ..project import Case, Project
 from ..review import Review
+from ..vocabulary import TERMS, review_state
 from .console import ProjectFolder, console, opened
+from .tables import show_legend, show_with_legend
 
 app = typer.Typer(
     help="Look at pseudo-labels and accept, correct or reject them. What is decided here reaches the next round; where reviewers"
@@ -48,8 +50,9 @@ def list_cases(
             contested = "" if not review.contested(entry.case) else ", but reviewers disagree"
             number = "–" if entry.uncertainty is None else f"{entry.uncertainty:.3f}"
             round_ = "–" if entry.round is None else str(entry.round)
-            table.add_row(escape(entry.case.id), round_, number, f"{entry.status}{contested}", escape(", ".join(entry.reviewers)))
-        console.print(table)
+            status = review_state(entry.status, entry.round) + contested
+            table.add_row(escape(entry.case.id), round_, number, status, escape(", ".join(entry.reviewers)))
+        show_with_legend(console, table, ["uncertainty"])
 
 
 @app.command()
@@ -63,8 +66,9 @@ def show(project: ProjectFolder, case: _CaseId) -> None:
             path = found.artefact(newest, chosen, "pseudo_label.nii.gz")
             console.print(f"Proposal of round {newest}: {escape(str(path))}", soft_wrap=True, highlight=False)
             numbers = found.journal.numbers(newest, chosen.id)
-            known = [f"{name} {numbers[name]:.3f}" for name in ("uncertainty", "agreement", "stability") if numbers.get(name) is not None]
-            console.print(f"  {', '.join(known)}", highlight=False)
+            known = [key for key in ("uncertainty", "agreement", "stability") if numbers.get(key) is not None]
+            console.print(f"  {', '.join(f'{TERMS[key].name} {TERMS[key].text(numbers[key])}' for key in known)}", highlight=False)
+            show_legend(console, known)
             labels = review.proposal(chosen)[1]
             for label in found.settings.labels:
                 millilitres = float((labels.array == label.value).sum() * np.prod(labels.geometry.spacing) / 1000)

@@ -12,11 +12,13 @@ from typing import Annotated
 import typer
 
 from ..errors import SAM2IterativeError, SettingsError
-from ..messages import Message, Reporter, RunFailed, to_line
+from ..messages import Message, Reporter, RunFailed, StageStarted, to_line
 from ..project import Project
 from ..settings import replaced
+from ..wording import duration
 from .console import ProjectFolder, console, opened
-from .live_display import LiveDisplay
+from .live_display import LiveDisplay, unit_name
+from .next_steps import command
 
 _ROUNDS = 3
 _Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")]
@@ -47,17 +49,21 @@ def run(
     until_converged: Annotated[bool, typer.Option("--until-converged", help="Stop earlier once the labels stand still.")] = False,
     events: Annotated[bool, typer.Option("--events", help="Print JSON lines instead of the display, for other programs.")] = False,
     seed: Annotated[int | None, typer.Option("--seed", help="Change the seed for this and later runs.")] = None,
+    estimate: Annotated[
+        bool, typer.Option("--estimate", help="Only try out how long it would take, and how much memory and disk; no round is run.")
+    ] = False,
 ) -> None:
     """Run rounds: train, predict, propagate, fuse. Ctrl-C stops at a safe point; the same command continues."""
     from ..device import choose_device
     from ..iteration import Iteration, run_safely
     from ..methods import load_method
+    from ..needs import estimate_run
 
     with (
         failures_as_events(events),
         opened(project, to_write=True) as found,
         stop_on_interrupt() as stop_asked,
-        reporter(found, events) as report,
+        reporter(found, events, stop_asked) as report,
     ):
         wanted = found.settings
         for name, value in (("method", method), ("device", device), ("seed", seed)):
@@ -65,11 +71,31 @@ def run(
                 wanted = replaced(wanted, name, value)
         chosen = choose_device(wanted.device)
         load_method(wanted.method)
-        found.change_settings(wanted)  # only now: a mistake in one of them would stand in the way of every later run
         count = rounds or (wanted.rounds.maximum if until_converged else _ROUNDS)
+        if estimate:
+            needs = run_safely(lambda: estimate_run(found, chosen, report, count), report)
+            if needs is None:
+                raise typer.Exit(1)
+            report(needs)
+            return
+        found.change_settings(wanted)  # only now: a mistake in one of them would stand in the way of every later run
+        if not events:
+            _tell_time_of_a_round(found, project)
         result = run_safely(lambda: Iteration(found, chosen, report, stop_asked).run(count, until_converged=until_converged), report)
     if result is None:
         raise typer.Exit(130 if stop_asked() else 1)
+    if not events:
+        console.print(f"Next: {command('report', project)} and {command('review', 'list', project)}", soft_wrap=True, highlight=False)
+
+
+def _tell_time_of_a_round(project: Project, folder: Path) -> None:
+    """How long a round took so far, or how that can be known."""
+    known = [numbers["seconds"] for round, numbers in project.journal.rounds().items() if round > 0 and numbers.get("seconds")]
+    if known:
+        console.print(f"A round took about {duration(sum(known) / len(known))} so far.", highlight=False)
+    elif not project.journal.rounds():
+        how = f"How long that takes, minutes or hours: {command('run', folder, '--estimate')} tries it out."
+        console.print(how, soft_wrap=True, highlight=False)
 
 
 @contextmanager
@@ -84,12 +110,14 @@ def failures_as_events(events: bool) -> Iterator[None]:
 
 
 @contextmanager
-def reporter(project: Project, events: bool) -> Iterator[Reporter]:
-    """Where messages go: the project's log file, and JSON lines or the live display."""
+def reporter(project: Project, events: bool, stop: StopFlag | None = None) -> Iterator[Reporter]:
+    """Where messages go: the project's log file, and JSON lines or the live display; ``stop`` learns what it would have to wait for."""
     display = None if events else LiveDisplay(console)
     with open(project.log_path, "a", encoding="utf-8") as log:
 
         def report(message: Message) -> None:
+            if stop is not None and isinstance(message, StageStarted):
+                stop.waits_for = unit_name(message)
             line = to_line(message)
             log.write(line + "\n")
             log.flush()
@@ -107,9 +135,9 @@ def reporter(project: Project, events: bool) -> Iterator[Reporter]:
 
 
 @contextmanager
-def stop_on_interrupt() -> Iterator[_StopFlag]:
+def stop_on_interrupt() -> Iterator[StopFlag]:
     """Ctrl-C (and SIGTERM) asks for a stop at the next safe point; a second Ctrl-C interrupts at once."""
-    flag = _StopFlag()
+    flag = StopFlag()
     previous = {number: signal.signal(number, flag.ask) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield flag
@@ -118,18 +146,23 @@ def stop_on_interrupt() -> Iterator[_StopFlag]:
             signal.signal(number, handler)
 
 
-class _StopFlag:
+class StopFlag:
+    """Whether a person asked to stop; ``waits_for`` is the work in progress, which is told then."""
+
     def __init__(self) -> None:
         self._asked = False
+        self.waits_for = "the step at hand"
 
     def __call__(self) -> bool:
         return self._asked
 
     def ask(self, number: int, frame: object) -> None:
+        """A signal's handler."""
         if self._asked:
             raise KeyboardInterrupt
         self._asked = True
-        sys.stderr.write("\nStopping at the next safe point; press Ctrl-C again to stop at once.\n")
+        safe = f"waiting until {self.waits_for} can be left safely; what is done is kept"
+        sys.stderr.write(f"\nStopping: {safe}. Press Ctrl-C again to stop at once.\n")
 
 
 def adapt(
@@ -184,4 +217,4 @@ def demo(
     from ..demo import run_demo
 
     with stop_on_interrupt() as stop_asked:
-        run_demo(folder, device, lambda project: reporter(project, events), stop_asked, console)
+        run_demo(folder, device, lambda project: reporter(project, events, stop_asked), stop_asked, console)

@@ -35,6 +35,7 @@ from ..project import Case, load_arrays, load_probabilities, save_arrays, save_p
 from ..review import PROPOSAL
 from ..round_files import COARSE, LABEL_MAPS, PROMPTS, PROPAGATED, UNCERTAINTY, KeyFramePrompt, prompts_text
 from ..volumes import LabelMap, Volume, read_label_map, read_volume, write_label_map, write_volume
+from ..wording import duration
 from .method import SUPPORT_CASES, FractionDone, Method, Outcome, RunContext
 from .training_set import AGREEMENT, WEIGHTS, training_cases
 from .trial import error_on
@@ -88,7 +89,12 @@ class IFDL(Method):
         )
         labelled = sum(case.labelled for case in task.cases)
         text = f"{labelled} labelled, {len(task.cases) - labelled} pseudo-labelled cases"
-        result = train(task, stop=run.stop_asked, progress=lambda done, loss, _: progress(done, f"{text}, loss {loss:.3f}"))
+
+        def tell(done: float, loss: float, seconds_left: float | None) -> None:
+            left = "" if seconds_left is None else f", about {duration(seconds_left)} more"
+            progress(done, f"{text}, loss {loss:.3f}{left}")
+
+        result = train(task, stop=run.stop_asked, progress=tell)
         notes = {"kind": "network", "round": round, "plan": run.plan.digest, "precision": result.precision}
         files = [weights_path(run, round)]
         save_weights(files[0], result.weights, notes)

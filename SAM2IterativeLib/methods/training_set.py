@@ -56,9 +56,8 @@ def training_cases(run: RunContext, round: int) -> list[TrainingCase]:
     for name, said in partly.items():
         if name not in before:
             cases.append(_prepared(run, open_cases[name][0], said.labels.array, said.reviewed.astype(np.float32), labelled=True))
-    names = [case.name for case in cases]
-    machine = {name for name in open_cases if name not in partly}
-    note_training(run.project, round, names, [name for name in names if name not in machine])
+    from_people = [case.name for case in cases if case.labelled or case.name in partly]
+    note_training(run.project, round, [case.name for case in cases], from_people)
     return cases
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -16,9 +17,11 @@ from small_projects import run_rounds, small_project, tiny_weights
 from typer.testing import CliRunner
 
 from SAM2IterativeLib.cli import app
+from SAM2IterativeLib.cli.run_commands import stop_on_interrupt
 from SAM2IterativeLib.errors import DataError, ProjectError, SettingsError
+from SAM2IterativeLib.learning import note_training
 from SAM2IterativeLib.messages import RoundFinished, RunFailed, RunFinished, from_line
-from SAM2IterativeLib.phantom import write_phantom_dataset
+from SAM2IterativeLib.phantom import phantom_case, write_phantom_dataset
 from SAM2IterativeLib.project import Project
 from SAM2IterativeLib.review import Review
 from SAM2IterativeLib.settings import Label, Settings, replaced
@@ -208,6 +211,71 @@ def test_without_a_terminal_every_unit_is_a_line(walk: Path, tmp_path: Path) -> 
         pass
     text = call("run", tmp_path / "p", "--rounds", "1", "--device", "cpu")
     assert "Round 0 · training:" in text and "Round 1 · pseudo-label case_2:" in text
+
+
+def test_every_table_fits_80_columns_and_says_what_it_shows(tmp_path: Path) -> None:
+    folder = tmp_path / "p"
+    with small_project(folder, tiny_weights(tmp_path), labelled=1, unlabelled=2, validation=1, steps=2) as project:
+        for case in project.cases():
+            _, label = phantom_case(int(case.id[-1]), size=(8, 32, 32))
+            write_label_map(tmp_path / "references" / f"{case.id}.nii.gz", label)
+    text = call("run", folder, "--rounds", "1", "--device", "cpu")
+    assert "Round 0 trains 2 steps on the labelled cases, each later round 1." in text
+    assert "unchanged" in text and "Dice on 1 validation case: coarse mask 0." in text and "The round took" in text
+    assert text.count("Dice between the network's masks and SAM2's") == 1, "once a run"
+    call("review", "accept", folder, "case_1", "--reviewer", "Ann")
+    call("run", folder, "--rounds", "1")
+    texts = [call("status", folder, "--cases"), call("evaluate", folder, "--references", tmp_path / "references"), text]
+    assert all(len(line) <= 80 for text in texts for line in text.splitlines() if set(line) & set("│┃━"))
+    assert not any("…" in text for text in texts)
+    assert "validation cases" not in texts[0] and "decided: cases that people had" in texts[0] and "stability" not in texts[0]
+    assert "2 cases that no person touched, of 3 with references; HD95 in mm" in texts[1]
+    assert "all 3" in texts[1] and "A person touched case_1" in texts[1] and "finds" in texts[1] and "Spear-" not in texts[1]
+
+
+def test_a_case_without_a_proposal_does_not_wait(tmp_path: Path) -> None:
+    with small_project(tmp_path / "p", tiny_weights(tmp_path)):
+        pass
+    text = call("status", tmp_path / "p", "--cases")
+    assert "0 cases wait for review, 2 have no proposal yet, 0 are decided." in text
+    assert text.count("no proposal yet") == 3 and "waiting" not in text
+    assert call("review", "list", tmp_path / "p").count("no proposal yet") == 2
+
+
+def test_a_case_that_rounds_learned_from_is_no_judge(tmp_path: Path) -> None:
+    with small_project(tmp_path / "p", tiny_weights(tmp_path)) as project:
+        note_training(project, 0, ["case_0", "case_1"], ["case_0", "case_1"])
+        project.journal.finish_unit(0, "training", "", [])
+    assert "case_0: round 0 learned from it, so it is left out" in call("role", tmp_path / "p", "case_0", "validation")
+    assert "case_0: round 0 learned from it, so it is left out" in call("status", tmp_path / "p")
+
+
+def test_a_run_says_what_comes_next_in_words_to_copy(tmp_path: Path) -> None:
+    folder = tmp_path / "my [red] project"
+    with small_project(folder, tiny_weights(tmp_path), unlabelled=1, steps=2):
+        pass
+    text = call("run", folder, "--rounds", "1", "--device", "cpu")
+    assert f"Next: sam2-iterative report '{folder}' and sam2-iterative review list '{folder}'" in text
+    assert f"sam2-iterative run '{folder}' --estimate tries it out" in text
+
+
+def test_a_run_can_be_estimated(tmp_path: Path) -> None:
+    with small_project(tmp_path / "p", tiny_weights(tmp_path), unlabelled=1, steps=2):
+        pass
+    text = call("run", tmp_path / "p", "--estimate", "--rounds", "2", "--device", "cpu")
+    assert "The rounds asked for take about" in text and "Memory: about" in text and "Disk: at most" in text
+    with Project.open(tmp_path / "p", read_only=True) as project:
+        assert not project.journal.units() and project.settings.device == "auto" and not project.plan_path.exists()
+
+
+def test_a_stop_says_what_it_waits_for(capsys: pytest.CaptureFixture[str]) -> None:
+    with stop_on_interrupt() as stop:
+        stop.waits_for = "Round 1 · training"
+        signal.raise_signal(signal.SIGINT)
+        assert stop()
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    assert "waiting until Round 1 · training can be left safely" in capsys.readouterr().err
 
 
 def test_status_tells_of_an_unfinished_round(tmp_path: Path) -> None:
