@@ -10,10 +10,11 @@ from typing import Literal
 from ..errors import DataError, ProjectError, ResourceError
 from ..files import require_empty
 from ..project import Case, Project
-from ..review import FinalLabels, Review
+from ..review import FinalLabels
 from ..volumes import write_label_map
 from .importing import OnCase
 from .nnunet import export_nnunet
+from .outgoing import labels_to_export
 from .slicer_segmentation import write_slicer_segmentation
 
 ExportFormat = Literal["nrrd", "nifti", "nnunet", "dicom"]
@@ -23,7 +24,7 @@ _SLICER_STATUS = {"accepted": "completed", "corrected": "completed", "rejected":
 
 @dataclass(frozen=True)
 class ExportReport:
-    """What was written, and for each case that was left out (id, sentence) why."""
+    """What was written, and for each case whose labels were left out (id, sentence) why."""
 
     written: tuple[Path, ...]
     refused: tuple[tuple[str, str], ...]
@@ -65,7 +66,7 @@ def export_labels(
         if on_case:
             on_case(done, len(chosen), case.id)
         try:
-            final = _labels_to_export(project, case, pseudo_labels)
+            final = labels_to_export(project, case, pseudo_labels)
             path = target / f"{case.id}{_SUFFIXES[format]}"
             _write(project, case, final, path, format)
             written.append(path)
@@ -76,19 +77,6 @@ def export_labels(
                 path.unlink(missing_ok=True)
             raise
     return ExportReport(tuple(written), tuple(refused))
-
-
-def _labels_to_export(project: Project, case: Case, pseudo_labels: bool) -> FinalLabels:
-    review = Review(project)
-    final = review.final_labels(case)
-    if final is None:
-        rejected = review.status(case) == "rejected"
-        what = "its pseudo-label was rejected." if rejected else "there are no labels for it yet."
-        raise DataError(what, where=case.id, cure="Correct it in the review." if rejected else "Run a round, or label it.")
-    if not final.by_person and not pseudo_labels:
-        raise DataError("no person vouches for its labels yet.", where=case.id, cure="Review it, or allow pseudo-labels.")
-    final.label_map.classes(project.values)  # refuses a value that project.toml has lost: the file would hold what nothing names
-    return final
 
 
 def _write(project: Project, case: Case, final: FinalLabels, path: Path, format: ExportFormat) -> None:

@@ -13,10 +13,10 @@ from typing import Any
 from ..errors import DataError, ProjectError, ResourceError, SettingsError
 from ..files import require_empty, stem_of, suffix_of, write_text
 from ..project import Case, Project, Role, case_id_of, label_of
-from ..review import Review
 from ..settings import Label
 from ..volumes import LabelMap, write_label_map, write_volume
 from .importing import Candidate, ImportOptions, ImportReport, OnCase, import_candidates
+from .outgoing import labels_to_export
 
 
 def import_nnunet(
@@ -80,12 +80,13 @@ def export_nnunet(
     Args:
         project: the cases come from here.
         folder: gets a subfolder ``Dataset501_<name>``, unless its own name is of this form.
-        pseudo_labels: whether cases that only the software labelled become training cases too; else they go to imagesTs.
+        pseudo_labels: whether cases that only the software labelled become training cases too. What has no labels to give, as a
+            rejected case, goes to imagesTs.
         number: the dataset's number.
         on_case: progress.
 
     Returns:
-        The dataset's folder, and for each case that was left out the sentence why.
+        The dataset's folder, and for each case that is no training case the sentence why.
 
     Raises:
         ProjectError: the dataset's folder is not empty.
@@ -95,14 +96,15 @@ def export_nnunet(
     if not re.fullmatch(r"Dataset\d{3}_.+", root.name):
         root = root / f"Dataset{number:03d}_{case_id_of(project.settings.name or 'SAM2Iterative')}"
     require_empty(root)
-    review, refused, training = Review(project), {}, 0
+    refused, training = {}, 0
     cases = project.cases(usable=True)
     colour = bool(cases) and project.read_case_image(cases[0]).colour
     for done, case in enumerate(cases):
         if on_case:
             on_case(done, len(cases), case.id)
         try:
-            training += _export_case(project, review, case, root, colour, pseudo_labels)
+            _export_case(project, case, root, colour, pseudo_labels)
+            training += 1
         except (DataError, ProjectError) as error:
             refused[case.id] = error.sentence
         except ResourceError:
@@ -119,20 +121,23 @@ def export_nnunet(
     return root, refused
 
 
-def _export_case(project: Project, review: Review, case: Case, root: Path, colour: bool, pseudo_labels: bool) -> int:
-    """Write one case; returns 1 if it became a training case."""
+def _export_case(project: Project, case: Case, root: Path, colour: bool, pseudo_labels: bool) -> None:
+    """Write one case as a training case.
+
+    Raises:
+        DataError: it has no labels to give; its image alone was written, to imagesTs.
+    """
     image = project.read_case_image(case)
     if image.colour != colour:
         raise DataError("colour and grey images do not fit into one dataset.", where=case.id, cure="Export them from two projects.")
-    final = review.final_labels(case)
     ending = ".png" if colour else ".nii.gz"
-    train = final is not None and (pseudo_labels or final.by_person)
-    write_volume(root / ("imagesTr" if train else "imagesTs") / f"{case.id}_0000{ending}", image)
-    if final is None or not train:
-        return 0
-    classes = final.label_map.classes(project.values)
+    try:
+        classes = labels_to_export(project, case, pseudo_labels).label_map.classes(project.values)
+    except DataError as error:
+        write_volume(root / "imagesTs" / f"{case.id}_0000{ending}", image)
+        raise DataError(f"{error.what} Its image is in imagesTs.", where=case.id, cure=error.cure) from error
+    write_volume(root / "imagesTr" / f"{case.id}_0000{ending}", image)
     write_label_map(root / "labelsTr" / f"{case.id}{ending}", LabelMap(classes, image.geometry))
-    return 1
 
 
 def _candidates(images: Path, labels: Path | None, ending: str, channel: int) -> list[Candidate]:

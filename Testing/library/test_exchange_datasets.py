@@ -110,7 +110,8 @@ def test_nnunet_out_and_in_again(tmp_path: Path) -> None:
         write_label_map(path, small_labels(values=(3, 17)))
         project.journal.finish_unit(1, "fuse", "c", [path])
         root, refused = export_nnunet(project, tmp_path / "out")
-        assert root.name == "Dataset501_My_organ" and not refused
+        assert root.name == "Dataset501_My_organ"
+        assert {case: "imagesTs" in sentence for case, sentence in refused.items()} == {"b": True, "c": True}
         assert {p.relative_to(root).as_posix() for p in root.rglob("*") if p.is_file()} == {
             "dataset.json",
             "imagesTr/a_0000.nii.gz",

@@ -54,6 +54,15 @@ def test_only_what_a_person_vouches_for(project: Project, tmp_path: Path) -> Non
     assert "no person vouches" in dict(report.refused)["b"] and "was rejected" in dict(report.refused)["c"]
 
 
+def test_a_rejected_case_is_named_where_only_its_image_goes_along(project: Project, tmp_path: Path) -> None:
+    propose(project, "b")
+    propose(project, "c")
+    Review(project).reject(project.case("c"), reviewer="Ada")
+    report = export_labels(project, tmp_path / "out", "nnunet")
+    assert report.refused == (("c", "c: its pseudo-label was rejected. Its image is in imagesTs. Correct it in the review."),)
+    assert [p.name for p in report.written if p.parent.name == "imagesTs"] == ["c_0000.nii.gz"]
+
+
 @pytest.mark.parametrize("format", ["nrrd", "nifti", "nnunet"])
 def test_a_full_disk_leaves_nothing_half_exported(project: Project, tmp_path: Path, format: ExportFormat) -> None:
     propose(project, "b")
