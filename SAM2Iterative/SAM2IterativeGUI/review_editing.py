@@ -8,6 +8,7 @@ from typing import Any
 import slicer
 import slicer.util
 from slicer.i18n import tr as _
+from slicer.util import VTKObservationMixin
 
 from SAM2IterativeLib.errors import ProjectError
 
@@ -16,18 +17,23 @@ from .review_case import CaseView
 _EDITOR_TAG = "SAM2Iterative"
 
 
-class Editing:
+class Editing(VTKObservationMixin):
     """Opens and closes the embedded Segment Editor; it and the table of segments have the same segment selected.
 
     Args:
         ui: the form's widgets by name.
         view: the open case.
         chosen: called when another segment was chosen.
+
+    Attributes:
+        effect_chosen: called with whether one of the editor's effects (Paint, Draw, ...) is active, whenever that may have changed.
     """
 
     def __init__(self, ui: Any, view: CaseView, chosen: Callable[[], object]) -> None:
+        VTKObservationMixin.__init__(self)
         self._ui, self._view, self._chosen = ui, view, chosen
         self._active = False
+        self.effect_chosen: Callable[[bool], object] = lambda active: None
         ui.editor.connect("currentSegmentIDChanged(QString)", self._segment_changed)
         ui.segmentsTable.connect("selectionChanged(QItemSelection,QItemSelection)", lambda *_change: self._row_selected())
 
@@ -55,6 +61,7 @@ class Editing:
         editor.setupViewObservations()
         editor.installKeyboardShortcuts(slicer.util.mainWindow())
         self._active = True
+        self.addObserver(editor.mrmlSegmentEditorNode(), "ModifiedEvent", self._editor_modified)
         self._row_selected()
 
     def end(self) -> None:
@@ -63,7 +70,9 @@ class Editing:
             return
         self._active = False
         editor = self._ui.editor
+        self.removeObservers()
         editor.setActiveEffect(None)
+        self.effect_chosen(False)
         editor.uninstallKeyboardShortcuts()
         editor.removeViewObservations()
         editor.setSegmentationNode(None)
@@ -71,6 +80,9 @@ class Editing:
         _editor_node().SetSelectedSegmentID("")  # another case's segment bears the same name
         if self._view.scene is not None:
             self._view.scene.keep_own_history()
+
+    def _editor_modified(self, editor_node: Any, _event: Any) -> None:
+        self.effect_chosen(bool(editor_node.GetActiveEffectName()))
 
     def _segment_changed(self, segment_id: str) -> None:
         if self._active and segment_id and tuple(self._ui.segmentsTable.selectedSegmentIDs()) != (segment_id,):

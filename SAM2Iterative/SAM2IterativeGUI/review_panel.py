@@ -45,6 +45,7 @@ class ReviewPanel(VTKObservationMixin):
         self.queue = Queue(self.ui, session, self.open_case)
         self.decisions = Decisions(self.ui, session, self.view)
         self.correction = Correction(self.ui, session, self.view, self.decisions.name_accepting)
+        self.correction.editing.effect_chosen = self.shortcuts.rest
         self._connect()
         session.may_close = self.correction.drafts.may_leave
         session.observe(self.refresh)

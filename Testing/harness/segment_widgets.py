@@ -265,6 +265,8 @@ class qMRMLSegmentEditorWidget(qMRMLWidget):
     def setActiveEffectByName(self, name: str) -> None:
         """Choose an effect; any other name chooses none."""
         self._effect = SimpleNamespace(name=name) if name in EFFECTS else None
+        if self._editor_node is not None:
+            self._editor_node.SetActiveEffectName(name if self._effect else "")
         for key, button in self._buttons.items():
             button.checked = key == name
 

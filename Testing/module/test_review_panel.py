@@ -985,6 +985,22 @@ class TestKeys:
         harness.press("Shift+N", panel.ui.caseSection)
         assert panel.view.material.case.id == "case_2"
 
+    @pytest.mark.parametrize("ended", ["effect", "editor"])
+    def test_the_keys_that_decide_belong_to_an_effect_while_it_is_active(self, panel: Any, ended: str) -> None:
+        panel.toggle_correcting()
+        panel.ui.editor.setActiveEffectByName("Draw")
+        for key in ("A", "X", "Shift+A"):
+            harness.press(key, panel.ui.caseSection)
+        assert _decisions(panel) == [] and panel.ui.statusLabel.text == ""
+        for button in (panel.ui.acceptButton, panel.ui.rejectButton, panel.ui.takeBackButton):
+            assert "its key rests" in button.toolTip
+        if ended == "effect":
+            panel.ui.editor.setActiveEffect(None)
+        else:
+            panel.toggle_correcting()
+        harness.press("A", panel.ui.caseSection)
+        assert _decisions(panel) == [("case_2", "accepted", ())]
+
     def test_keys_rest_while_the_tab_is_left(self, panel: Any) -> None:
         panel.exit()
         harness.press("A", panel.ui.caseSection)

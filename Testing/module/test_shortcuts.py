@@ -70,6 +70,23 @@ def test_keys_work_beside_the_segment_editors(shortcuts: Any, window: Any, press
     editor.uninstallKeyboardShortcuts()
 
 
+def test_keys_that_decide_give_way_to_an_effect(shortcuts: Any, window: Any, pressed: list[str]) -> None:
+    """Slicer's SegmentEditorDrawEffect.processInteractionEvents reads a, x and Return from the view."""
+    shortcuts.install()
+    shortcuts.rest(True)
+    for key in ("A", "X", "Shift+A", "N"):
+        harness.press(key, window.centralWidget())
+    assert pressed == ["next_case"]
+    shortcuts.remove()
+    shortcuts.install()
+    harness.press("A", window.centralWidget())
+    assert pressed == ["next_case"], "the effect is still active"
+    shortcuts.rest(False)
+    harness.press("A", window.centralWidget())
+    assert pressed == ["next_case", "accept"]
+    assert "these keys rest" in shortcuts.legend() and "A, X, Shift+A" in shortcuts.legend()
+
+
 def test_removed_keys_do_nothing_and_can_be_installed_again(shortcuts: Any, window: Any, pressed: list[str]) -> None:
     shortcuts.install()
     shortcuts.install()
