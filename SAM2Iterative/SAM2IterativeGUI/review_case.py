@@ -11,9 +11,11 @@ from slicer.i18n import tr as _
 
 from SAM2IterativeLib.doubtful_slices import doubt_per_slice, most_uncertain_place, uncertain_slices
 from SAM2IterativeLib.project import Project
+from SAM2IterativeLib.review import Review
 
 from .explaining import Explained
-from .review_material import Material
+from .guarding import guarded
+from .review_material import Material, Others, mask_of, others_of
 from .scene import CaseScene, Layer, layouts
 from .scene.uncertainty import HIDDEN_BELOW
 
@@ -42,15 +44,19 @@ class CaseView:
         self._doubt: np.ndarray | None = None
         self._rank: int | None = None
         self._layout_before: int | None = None
+        self._review: Review | None = None
+        self._others = Others()
+        self._other_shown = ""
         switches = (*self._layer_buttons().values(), ui.uncertaintyButton, ui.promptsButton, ui.outlinesButton, ui.surfacesButton)
         self._explained = Explained(
             ui.layerLabel, *switches, ui.compareButton, ui.thresholdSlider, ui.nextUncertainButton, ui.previousUncertainButton
         )
-        self._explained_other = Explained(None, ui.otherButton)
+        self._explained_other = Explained(None, ui.otherButton, ui.otherCombo)
         ui.thresholdSlider.value = HIDDEN_BELOW
         ui.thresholdSlider.connect("valueChanged(double)", lambda _value: self.apply())
-        for button in self._layer_buttons().values():
+        for button in (ui.coarseButton, ui.propagatedButton, ui.proposalButton):
             button.connect("toggled(bool)", lambda _on: self.apply())
+        ui.otherButton.connect("toggled(bool)", lambda _on: self._show_other())
         for button in (ui.uncertaintyButton, ui.promptsButton, ui.outlinesButton):
             button.connect("toggled(bool)", lambda _on: self.apply())
         ui.surfacesButton.connect("toggled(bool)", lambda _on: self.refresh_surfaces())
@@ -58,7 +64,7 @@ class CaseView:
         ui.otherCombo.connect("activated(int)", lambda _number: self._show_other())
         ui.nextUncertainButton.connect("clicked(bool)", lambda _on: self.jump(1))
         ui.previousUncertainButton.connect("clicked(bool)", lambda _on: self.jump(-1))
-        self._offer_others()
+        self.offer_others()
         self.refresh()
 
     # The case
@@ -79,8 +85,8 @@ class CaseView:
         if material.uncertainty is not None:
             scene.show_uncertainty(material.uncertainty)
         scene.show_prompts(material.prompts, material.prompt_geometry)
-        self.material = material
-        self._offer_others()
+        self.material, self._review, self._other_shown = material, Review(project), ""
+        self.offer_others()
         if material.uncertainty is not None:
             self._uncertain = uncertain_slices(material.uncertainty, material.structures)
             self._doubt = doubt_per_slice(material.uncertainty, material.structures)
@@ -149,7 +155,7 @@ class CaseView:
         comparing = self._layout_before is not None
         for layer, button in self._layer_buttons().items():
             if not comparing:
-                scene.set_visible(layer, button.checked)
+                scene.set_visible(layer, button.checked and (layer != "other" or self._others.seen))
             filled = not ui.outlinesButton.checked and (comparing or layer == "proposal")
             scene.set_filled(layer, filled)
         scene.set_uncertainty_visible(ui.uncertaintyButton.checked)
@@ -172,25 +178,39 @@ class CaseView:
 
     # The other reviewers
 
-    def _offer_others(self) -> None:
-        """Where others decided, their masks can be shown; where nobody did, nothing is said of it."""
-        ui, names = self._ui, tuple(self.material.others) if self.material is not None else ()
+    def offer_others(self) -> None:
+        """Offer the masks of others who decided, once this reviewer has; where nobody did, nothing is said of it."""
+        ui, material, review = self._ui, self.material, self._review
+        self._others = others_of(review, material.case, material.reviewer) if material is not None and review is not None else Others()
+        names, chosen = self._others.names, ui.otherCombo.currentText
         ui.otherCombo.clear()
         for name in names:
             ui.otherCombo.addItem(name)
+        ui.otherCombo.setCurrentIndex(names.index(chosen) if chosen in names else 0)
+        first = _("Decide about the whole case first, so that another reviewer's mask does not sway you.")
+        reason = "" if self._others.seen else first if names else _("No other reviewer has a mask of this case.")
+        self._explained_other.set({ui.otherButton: reason, ui.otherCombo: reason})
         ui.otherButton.setVisible(bool(names))
-        self._explained_other.set({ui.otherButton: "" if names else _("No other reviewer has a mask of this case.")})
         ui.otherCombo.setVisible(len(names) > 1)
         self._show_other()
 
     def _show_other(self) -> None:
-        """Show the mask of the chosen other reviewer."""
-        if self.material is None or self.scene is None or not self.material.others:
+        """Show the mask of the chosen other reviewer where it is wanted; it is read then, and not before."""
+        scene, ui, name = self.scene, self._ui, self._ui.otherCombo.currentText
+        if scene is None or self.material is None or not self._others.names:
             return
-        name = self._ui.otherCombo.currentText
-        self._ui.otherButton.text = _("Mask of {name} (K)").format(name=name)
-        self.scene.show_layer("other", self.material.others[name])
+        ui.otherButton.text = _("Mask of {name} (K)").format(name=name)
+        wanted = self._others.seen and ui.otherButton.checked and self._layout_before is None
+        if wanted and name != self._other_shown:
+            if not guarded(lambda: self._read_other(name), _("The other reviewer's mask could not be shown.")):
+                ui.otherButton.checked = False  # which comes here again
+                return
+            self._other_shown = name
         self.apply()
+
+    def _read_other(self, name: str) -> None:
+        assert self.scene is not None and self.material is not None and self._review is not None
+        self.scene.show_layer("other", mask_of(self._review, self.material.case, name))
 
     # Side by side
 
@@ -201,6 +221,7 @@ class CaseView:
             self._enter_compare()
         else:
             self._leave_compare()
+            self._show_other()
         self.apply()
 
     def _enter_compare(self) -> None:
@@ -268,8 +289,8 @@ class CaseView:
         self.show_slice()
 
     def _drop(self) -> None:
-        self.material, self._uncertain, self._doubt, self._rank = None, (), None, None
-        self._offer_others()
+        self.material, self._review, self._uncertain, self._doubt, self._rank = None, None, (), None, None
+        self.offer_others()
         self.refresh()
         self.show_slice()
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from SAM2IterativeLib.errors import ProjectError
 from SAM2IterativeLib.guidance.prompts import Prompt
 from SAM2IterativeLib.orientation import orientation_of, source_axes
 from SAM2IterativeLib.project import Case, Project
@@ -21,16 +22,17 @@ class Material:
 
     Attributes:
         round: the newest one that worked on the case; 0 for none.
+        reviewer: whose review it is; "" for nobody's.
         start: what the person sees to review first: their own decisions laid over the proposal.
         proposal: the round's pseudo-label, or the labels that came with the case; None where there is neither.
         coarse, propagated: label maps of the round; None where it made none.
         uncertainty: (k, j, i) in [0, 1]; None where the round made none.
         prompts: what SAM2 was told, in ``prompt_geometry``.
         prompt_geometry: the case's grid with the axis along which SAM2 saw the slices first.
-        others: what each other reviewer vouched for, by their name; the one who decided last comes first.
     """
 
     case: Case
+    reviewer: str
     round: int
     image: Volume
     start: LabelMap
@@ -40,7 +42,6 @@ class Material:
     uncertainty: np.ndarray | None
     prompts: tuple[Prompt, ...]
     prompt_geometry: Geometry
-    others: dict[str, LabelMap]
 
     @property
     def structures(self) -> np.ndarray:
@@ -63,7 +64,7 @@ def read_material(project: Project, case: Case, reviewer: str) -> Material:
     told = files.prompts(round, case) if round else ()
     geometry, prompts = on_grid(told, image.geometry, project.values, propagated, _orientation(project))
     start = proposal or _nothing(project, image.geometry)
-    material = Material(case, round, image, start, proposal, coarse, propagated, doubt, prompts, geometry, _others(review, case, reviewer))
+    material = Material(case, reviewer, round, image, start, proposal, coarse, propagated, doubt, prompts, geometry)
     return replace(material, start=starting_map(review, material, reviewer))
 
 
@@ -74,16 +75,37 @@ def _proposal(project: Project, review: Review, case: Case) -> LabelMap | None:
     return review.proposal(case)[1] if review.proposal_round(case) is not None else None
 
 
-def _others(review: Review, case: Case, reviewer: str) -> dict[str, LabelMap]:
-    """The masks of the other reviewers, as far as they vouched for them; who rejected the case has none."""
-    names = dict.fromkeys(decision.reviewer for decision in reversed(review.decisions(case)) if decision.reviewer != reviewer)
-    found = {}
-    for name in names:
-        said = review.training_labels(case, name)
-        if said is not None and not said.rejected:
-            array = np.where(said.reviewed, said.labels.array, 0).astype(said.labels.array.dtype)
-            found[name] = LabelMap(array, said.labels.geometry)
-    return found
+@dataclass(frozen=True)
+class Others:
+    """The other reviewers of a case.
+
+    Attributes:
+        names: who vouched for labels of it; the one who decided last comes first.
+        seen: whether this reviewer may see their masks: only who has decided about the whole case is not swayed by them.
+    """
+
+    names: tuple[str, ...] = ()
+    seen: bool = False
+
+
+def others_of(review: Review, case: Case, reviewer: str) -> Others:
+    """Who else reviewed a case; who rejected it has no mask of it."""
+    decisions = review.decisions(case)
+    names = dict.fromkeys(decision.reviewer for decision in reversed(decisions) if decision.reviewer != reviewer and decision.label_file)
+    vouched = tuple(name for name in names if review.status(case, name) != "rejected")
+    return Others(vouched, seen=bool(reviewer) and not review.is_open(case, reviewer))
+
+
+def mask_of(review: Review, case: Case, reviewer: str) -> LabelMap:
+    """What a reviewer vouched for; nothing elsewhere.
+
+    Raises:
+        ProjectError: a file is missing or was changed.
+    """
+    said = review.training_labels(case, reviewer)
+    if said is None:
+        raise ProjectError(f"{reviewer} has decided nothing about it.", where=case.id, cure="Open the case again.")
+    return LabelMap(np.where(said.reviewed, said.labels.array, 0).astype(said.labels.array.dtype), said.labels.geometry)
 
 
 def starting_map(review: Review, material: Material, reviewer: str) -> LabelMap:

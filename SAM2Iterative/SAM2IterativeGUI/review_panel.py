@@ -88,6 +88,8 @@ class ReviewPanel(VTKObservationMixin):
             ui.reviewerLine.text = session.reviewer
         if topic == "settings" and self.view.material is not None and self._labels_changed():
             self.reopen()
+        if topic == "decisions":
+            self.view.offer_others()
         self.queue.refresh()
         self.decisions.refresh()
         self.correction.refresh()

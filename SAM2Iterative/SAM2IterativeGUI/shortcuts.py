@@ -108,7 +108,7 @@ class Shortcuts:
         half = (len(cells) + 1) // 2
         rows = (f"<tr>{left}{right}</tr>" for left, right in zip(cells[:half], [*cells[half:], ""], strict=False))
         resting = ", ".join(shortcut.keys for shortcut in self.shortcuts if shortcut.rests)
-        text = _("While an effect of the Segment Editor is active, these keys rest, since effects have keys of their own: {keys}. Esc ends it.")
+        text = _("While an effect of the Segment Editor is active, which may need them itself, these keys rest: {keys}. Esc ends it.")
         return f"<table>{''.join(rows)}</table>" + (f"<p>{text.format(keys=resting)}</p>" if resting else "")
 
     def tip(self, action: str, text: str) -> str:

@@ -36,7 +36,7 @@ def draw_review_tab(path: Path) -> Path:
 
 
 def draw_second_opinion(path: Path) -> Path:
-    """A second reviewer corrects what the first accepted: the other's mask in white outlines, the correction told, the keys shown."""
+    """A second reviewer accepted what the first corrected: the other's mask in pale outlines, the overlap, the keys."""
 
     def before(panel: Any) -> None:
         panel.toggle_correcting()
@@ -44,6 +44,8 @@ def draw_second_opinion(path: Path) -> Path:
         panel.accept()
         panel.ui.reviewerLine.text = panel.session.reviewer = "Dr. B"
         panel.reopen()
+        panel.accept()
+        panel.ui.otherButton.click()
         panel.ui.queueSection.collapsed = True
         panel.ui.legendSection.collapsed = False
         panel.decisions.select(7)

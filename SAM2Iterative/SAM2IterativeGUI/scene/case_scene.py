@@ -43,7 +43,7 @@ class Style:
 LAYERS: dict[Layer, Style] = {
     "coarse": Style("coarse mask", 0.0, 2, 0.45),
     "propagated": Style("SAM2 result", 0.0, 3),
-    "other": Style("other reviewer", 0.0, 1, 1.0),
+    "other": Style("other reviewer", 0.0, 1, 0.4),
     "proposal": Style("to review", 0.25, 3),
 }
 
