@@ -67,7 +67,8 @@ class Correction(VTKObservationMixin):
         self._slice: int | None = None
         self.drafts = DraftKeeping(ui, session, view)
         self.editing = Editing(ui, view, self.drafts.keep_if_drawn)
-        self._explained = Explained(ui.correctionLabel, ui.propagateButton, ui.undoButton, ui.saveSlicesButton)
+        self._explained = Explained(ui.correctionLabel, ui.propagateButton, ui.saveSlicesButton)
+        self._explained_undo = Explained(None, ui.undoButton)
         self._look = qt.QTimer()
         self._look.setSingleShot(True)
         self._look.setInterval(_LOOK_MILLISECONDS)
@@ -83,6 +84,7 @@ class Correction(VTKObservationMixin):
         scene, material = self._view.scene, self._view.material
         assert scene is not None and material is not None
         self._baseline, self._change = Baseline(material.start), None
+        self.editing.opened()
         segmentation = scene.node("proposal").GetSegmentation()
         for event in ("SegmentModified", "SourceRepresentationModified", "SegmentAdded", "SegmentRemoved"):
             self.addObserver(segmentation, getattr(slicer.vtkSegmentation, event), self._drawn)
@@ -94,7 +96,7 @@ class Correction(VTKObservationMixin):
     def leave_case(self) -> None:
         """The case is about to go from the scene: keep what is unfinished, and let go of its nodes."""
         self.drafts.keep_at_last()
-        self.editing.end()
+        self.editing.left()
         self.removeObservers()
         self._look.stop()
         self._baseline = self._change = None
@@ -150,10 +152,11 @@ class Correction(VTKObservationMixin):
         self._explained.set(
             {
                 ui.propagateButton: no_case or reading or working or nothing or locked,
-                ui.undoButton: no_case,
                 ui.saveSlicesButton: no_case or reading or nobody or nothing or along,
             }
         )
+        undoable = self._view.scene is not None and self._view.scene.can_undo
+        self._explained_undo.set({ui.undoButton: no_case or ("" if undoable else _("Nothing was drawn since the case was opened."))})
         ui.workingBar.setVisible(self._sent is not None)
         ui.editor.enabled = not no_case
         ui.changesLabel.text = self._changes_text()

@@ -20,6 +20,8 @@ _EDITOR_TAG = "SAM2Iterative"
 class Editing(VTKObservationMixin):
     """Opens and closes the embedded Segment Editor; it and the table of segments have the same segment selected.
 
+    The editor has the mask from the opening of the case to its leaving, whether or not it is at work: its undo states last as long.
+
     Args:
         ui: the form's widgets by name.
         view: the open case.
@@ -42,8 +44,28 @@ class Editing(VTKObservationMixin):
         """Whether the Segment Editor works on the case."""
         return self._active
 
+    def opened(self) -> None:
+        """Another case is shown: the Segment Editor keeps its undo states."""
+        scene, editor = self._view.scene, self._ui.editor
+        assert scene is not None
+        editor.setMRMLScene(slicer.mrmlScene)
+        editor.setMRMLSegmentEditorNode(_editor_node())
+        editor.setSegmentationNode(scene.node("proposal"))
+        editor.setSourceVolumeNode(scene.image_node())
+        scene.use_editor_history(editor)
+
+    def left(self) -> None:
+        """The case is about to go: the Segment Editor lets go of its nodes."""
+        self.end()
+        editor = self._ui.editor
+        if editor.mrmlSegmentEditorNode() is None:  # no case was open yet
+            return
+        editor.setSegmentationNode(None)
+        editor.setSourceVolumeNode(None)
+        _editor_node().SetSelectedSegmentID("")  # another case's segment bears the same name
+
     def begin(self) -> None:
-        """Give the mask to the Segment Editor, which from now on also keeps the undo states.
+        """Let the Segment Editor work on the mask.
 
         Raises:
             ProjectError: no case is open.
@@ -53,11 +75,6 @@ class Editing(VTKObservationMixin):
             raise ProjectError(_("no case is open."), cure=_("Open a case of the queue."))
         if self._active:
             return
-        editor.setMRMLScene(slicer.mrmlScene)
-        editor.setMRMLSegmentEditorNode(_editor_node())
-        editor.setSegmentationNode(scene.node("proposal"))
-        editor.setSourceVolumeNode(scene.image_node())
-        scene.use_editor_history(editor)
         editor.setupViewObservations()
         editor.installKeyboardShortcuts(slicer.util.mainWindow())
         self._active = True
@@ -65,7 +82,7 @@ class Editing(VTKObservationMixin):
         self._row_selected()
 
     def end(self) -> None:
-        """Take the Segment Editor's hands off the mask; strokes stay."""
+        """Take the Segment Editor's hands off the mask; strokes stay, and can still be undone."""
         if not self._active:
             return
         self._active = False
@@ -75,11 +92,6 @@ class Editing(VTKObservationMixin):
         self.effect_chosen(False)
         editor.uninstallKeyboardShortcuts()
         editor.removeViewObservations()
-        editor.setSegmentationNode(None)
-        editor.setSourceVolumeNode(None)
-        _editor_node().SetSelectedSegmentID("")  # another case's segment bears the same name
-        if self._view.scene is not None:
-            self._view.scene.keep_own_history()
 
     def _editor_modified(self, editor_node: Any, _event: Any) -> None:
         self.effect_chosen(bool(editor_node.GetActiveEffectName()))

@@ -186,7 +186,16 @@ class qMRMLSegmentEditorWidget(qMRMLWidget):
             button.clicked.connect(lambda _checked, name=name: self.setActiveEffectByName(name))
             grid.addWidget(button, number // 4, number % 4)
             self._buttons[name] = button
+        self._undo, self._redo = qt.QToolButton(self), qt.QToolButton(self)
+        for number, (button, name, action) in enumerate(((self._undo, "Undo", self.undo), (self._redo, "Redo", self.redo))):
+            button.setObjectName(f"{name}Button")  # as in qMRMLSegmentEditorWidget.ui
+            button.text = name
+            button.setSizePolicy(qt.QSizePolicy.Ignored, qt.QSizePolicy.Fixed)
+            button.clicked.connect(lambda _checked, action=action: action())
+            grid.addWidget(button, 4, number)
+        self._history_observation = Observations(self)
         self._table.selectionChanged.connect(self._segment_selected)
+        self._history_changed(None, "")
 
     segmentationNodeSelectorVisible = stored("segmentationNodeSelectorVisible", bool, True)
     sourceVolumeNodeSelectorVisible = stored("sourceVolumeNodeSelectorVisible", bool, True)
@@ -223,10 +232,13 @@ class qMRMLSegmentEditorWidget(qMRMLWidget):
             return
         self._editor_node.SetAndObserveSegmentationNode(node)
         self._history = None
+        self._history_observation.clear()
         if node is not None:
             self._history = slicer.vtkSegmentationHistory()
             self._history.SetMaximumNumberOfStates(self.maximumNumberOfUndoStates)
             self._history.SetSegmentation(node.GetSegmentation())
+            self._history_observation.add(self._history, "ModifiedEvent", self._history_changed)
+        self._history_changed(None, "")
         self._table.setSegmentationNode(node)
         self.segmentationNodeChanged.emit(node)
 
@@ -308,6 +320,10 @@ class qMRMLSegmentEditorWidget(qMRMLWidget):
 
     def rotateSliceViewsToSegmentation(self) -> None:
         """Not imitated."""
+
+    def _history_changed(self, _caller: Any, _event: str) -> None:
+        self._undo.setEnabled(self._history is not None and self._history.IsRestorePreviousStateAvailable())
+        self._redo.setEnabled(self._history is not None and self._history.IsRestoreNextStateAvailable())
 
     def _segment_selected(self, *_: Any) -> None:
         chosen = self._table.selectedSegmentIDs()

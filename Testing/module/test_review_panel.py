@@ -454,13 +454,20 @@ class TestDecisions:
         harness.click(second.ui.nextCaseButton)
         assert second.ui.otherButton.text == "Mask of Dr. A (K)" and second.ui.otherCombo.isHidden()
         scene = second.view.scene
+        harness.click(second.ui.acceptButton)
+        harness.press("K", second.ui.caseSection)
         assert scene.visible("other")
         node = scene.node("other")
         np.testing.assert_array_equal(_labels_of(node, scene.geometry)[first], 7)
         assert (_shown(second)[first] != 7).any(), "one's own mask is as the round left it"
         display = node.GetDisplayNode()
         assert not display.GetVisibility2DFill()
-        assert tuple(display.GetSegmentOverrideColor("segment_of_label_7")) == (1.0, 1.0, 1.0), "told from one's own by its white"
+        colours = {label.value: display.GetSegmentOverrideColor(f"segment_of_label_{label.value}") for label in LABELS}
+        for label in LABELS:
+            own = np.array(label.colour) / 255
+            assert (np.array(colours[label.value]) > own + 0.1).any(), "paler than one's own"
+            others = [colours[value] for value in colours if value != label.value]
+            assert all(np.abs(np.subtract(colours[label.value], other)).max() > 0.1 for other in others), "told from the other labels"
         harness.press("K", second.ui.caseSection)
         assert not scene.visible("other") and not second.ui.otherButton.checked
         harness.press("K", second.ui.caseSection)
@@ -471,13 +478,51 @@ class TestDecisions:
         harness.click(second.ui.nextCaseButton)
         assert second.ui.otherButton.isHidden() and scene.node("other") is None
 
+    def test_nobody_sees_anothers_mask_before_deciding_about_the_whole_case(self, panel: Any, make_panel: Any, folder: Path) -> None:
+        review = Review(panel.session.project)
+        for case in ("case_2", "case_1"):
+            review.accept(panel.session.project.case(case), reviewer="Dr. A")
+        second = make_panel(folder, reviewer="Dr. B")
+        harness.click(second.ui.nextCaseButton)
+        scene, button = second.view.scene, second.ui.otherButton
+
+        def hidden() -> bool:
+            harness.press("K", second.ui.caseSection)
+            return not scene.visible("other") and not button.enabled and "does not sway you" in button.toolTip
+
+        assert not button.checked and not button.isHidden() and hidden() and scene.node("other") is None
+        second.decisions.select(7)
+        harness.click(second.ui.acceptSegmentButton)
+        assert hidden(), "a segment is not the case"
+        harness.click(second.ui.acceptButton)
+        assert button.enabled and not button.checked and not scene.visible("other"), "offered, but not pushed on anybody"
+        harness.press("K", second.ui.caseSection)
+        assert scene.visible("other")
+        harness.click(second.ui.takeBackButton)
+        assert hidden()
+        harness.click(second.ui.acceptButton)
+        assert scene.visible("other")
+        harness.click(second.ui.nextCaseButton)
+        assert second.view.material.case.id == "case_1" and button.checked and hidden(), "the switch is still on"
+
+    def test_anothers_mask_that_is_missing_is_told(self, panel: Any) -> None:
+        review, case = Review(panel.session.project), panel.session.project.case("case_2")
+        decision = review.accept(case, reviewer="Dr. B")
+        harness.click(panel.ui.acceptButton)
+        (panel.session.project.folder / decision.label_file).unlink()
+        harness.click(panel.ui.otherButton)
+        assert "missing or was changed" in harness.dialogs.texts("error")[0]
+        assert not panel.ui.otherButton.checked and panel.view.scene.node("other") is None
+
     def test_with_several_others_one_is_chosen(self, panel: Any, make_panel: Any, folder: Path) -> None:
         project = panel.session.project
         review, case = Review(project), project.case("case_2")
         review.accept(case, reviewer="Dr. B", segments=(7,))
         review.accept(case, reviewer="Dr. C")
         review.reject(case, reviewer="Dr. D", reason="poor")
+        review.accept(case, reviewer="Dr. A")
         panel.reopen()
+        harness.click(panel.ui.otherButton)
         combo = panel.ui.otherCombo
         assert not combo.isHidden() and [combo.itemText(n) for n in range(combo.count)] == ["Dr. C", "Dr. B"], "who rejected has no mask"
         whole = _labels_of(panel.view.scene.node("other"), panel.view.scene.geometry)
@@ -544,7 +589,9 @@ class TestCorrection:
         panel.ui.editor.setCurrentSegmentID("segment_of_label_7")
         assert panel.decisions.selected_value() == 7
         harness.press("E", panel.ui.caseSection)
-        assert not panel.correction.editing.active and panel.ui.editor.segmentationNode() is None
+        assert not panel.correction.editing.active and panel.ui.editor.activeEffect() is None
+        panel.close_case()
+        assert panel.ui.editor.segmentationNode() is None
 
     def test_a_section_that_was_opened_before_the_case_works_as_well(self, make_panel: Any, folder: Path) -> None:
         panel = make_panel(folder)
@@ -592,6 +639,39 @@ class TestCorrection:
         assert panel.correction.change.slices == (3,), "the correction counts again"
         harness.click(panel.ui.undoButton)
         np.testing.assert_array_equal(_shown(panel), panel.view.material.proposal.array)
+
+    @pytest.mark.parametrize("away", ["tab", "section"])
+    def test_what_was_drawn_before_looking_elsewhere_can_be_undone(self, panel: Any, away: str) -> None:
+        assert not panel.ui.undoButton.enabled and "Nothing was drawn" in panel.ui.undoButton.toolTip
+        panel.toggle_correcting()
+        assert not panel.ui.undoButton.enabled
+        _paint(panel)
+        assert panel.ui.undoButton.enabled
+        if away == "tab":
+            panel.exit()
+            panel.enter()
+        else:
+            panel.toggle_correcting()
+        assert panel.ui.undoButton.enabled, "the editor is closed, its states are not"
+        panel.toggle_correcting()
+        _paint(panel, k=5)
+        for _stroke in range(2):
+            harness.click(panel.ui.undoButton)
+        np.testing.assert_array_equal(_shown(panel), panel.view.material.proposal.array)
+        assert not panel.ui.undoButton.enabled
+        _paint(panel)
+        harness.click(panel.ui.nextCaseButton)
+        assert not panel.ui.undoButton.enabled, "that was another case"
+
+    def test_a_draft_that_was_taken_up_can_be_undone_in_the_editor(self, panel: Any, make_panel: Any, folder: Path) -> None:
+        panel.toggle_correcting()
+        _paint(panel)
+        again = make_panel(folder)
+        harness.click(again.ui.nextCaseButton)
+        harness.click(again.ui.continueDraftButton)
+        again.toggle_correcting()
+        harness.click(again.ui.undoButton)
+        np.testing.assert_array_equal(_shown(again), again.view.material.proposal.array)
 
     def test_what_is_drawn_while_sam2_works_is_kept(self, panel: Any) -> None:
         panel.toggle_correcting()

@@ -16,7 +16,7 @@ from SAM2IterativeLib.volumes import Geometry, LabelMap, Volume
 
 from . import ownership, prompt_markups, segmentations, slices, uncertainty
 from .segmentations import Status
-from .undo import SegmentationHistory, UndoHistory
+from .undo import EditorHistory, SegmentationHistory, UndoHistory
 from .volumes import add_volume
 
 Layer = Literal["coarse", "propagated", "other", "proposal"]
@@ -228,14 +228,9 @@ class CaseScene:
 
     # The reviewer's work on the proposal
 
-    def use_editor_history(self, editor: UndoHistory) -> None:
-        """Let the Segment Editor keep the undo states of the proposal, so that strokes and results are taken back alike."""
-        self._history = editor
-
-    def keep_own_history(self) -> None:
-        """Keep the undo states here again, from now on: the Segment Editor is closed."""
-        node = self.node("proposal")
-        self._history = SegmentationHistory(node) if node is not None else None
+    def use_editor_history(self, editor: Any) -> None:
+        """Let the Segment Editor, which was given the proposal, keep its undo states: strokes and results are taken back alike."""
+        self._history = EditorHistory(editor)
 
     def proposal(self, *, skip_foreign: bool = False) -> LabelMap:
         """The proposal as it stands, corrections included, on the image's grid; locked segments are as they were locked.
@@ -262,8 +257,13 @@ class CaseScene:
             self._history.saveStateForUndo()
         segmentations.write_labels(node, label_map, self.labels)
 
+    @property
+    def can_undo(self) -> bool:
+        """Whether there is a stroke or an AI result to take back."""
+        return self._history is not None and self.node("proposal") is not None and self._history.can_undo
+
     def undo(self) -> None:
-        """Take the last stroke or AI result back."""
+        """Take the last stroke or AI result back; nothing happens where there is none."""
         if self._history is not None:
             self._history.undo()
 
