@@ -88,7 +88,10 @@ class TrainingLabels:
         stray = np.zeros(labels.shape, bool)
         for column, value in enumerate(self.values):
             stray |= (labels == value) & self.decided[:, column, None, None]
-        return merged, np.where(self.reviewed, 1.0, np.where(stray, 0.0, weights)).astype(np.float32)
+        counted = weights.astype(np.float32)
+        np.copyto(counted, 0.0, where=stray)
+        np.copyto(counted, 1.0, where=self.reviewed)
+        return merged, counted
 
 
 class Layers:

@@ -92,7 +92,7 @@ class Drafts:
         if not path.is_file() or sha256_of(path) != draft.sha256:
             raise ProjectError("the unfinished correction is missing or was changed.", where=case.id, cure="Correct the case again.")
         label_map = read_label_map(path, trusted=True)
-        require_same_grid(label_map.geometry, self.project.read_case_image(case).geometry, case.id)
+        require_same_grid(label_map.geometry, self.project.read_case_header(case)[0], case.id)
         return label_map
 
     def save(self, case: Case, label_map: LabelMap, *, reviewer: str, round: int, instead_of: Draft | None = None) -> Draft:

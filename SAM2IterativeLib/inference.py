@@ -113,7 +113,7 @@ def _name_of_labels(image: Path) -> str:
 
 
 def _is_stack(image: Path) -> bool:
-    with contextlib.suppress(RuntimeError, DataError):  # of a damaged file, which reading it will name
+    with contextlib.suppress(DataError):  # of a damaged file, which reading it will name
         return read_header(image)[0].slices > 1
     return False
 

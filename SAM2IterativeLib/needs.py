@@ -50,7 +50,7 @@ def estimate_needs(project: Project, plan: Plan, device: Device, foundation: Fou
     The time of rounds done before counts, else the trial's. It is an estimate: the half or the double may come true.
     """
     cases = project.cases("unlabelled", "validation", usable=True)
-    sizes = [project.read_case_image(case).geometry.size for case in cases]
+    sizes = [project.read_case_header(case)[0].size for case in cases]
     voxels = [k * j * i for k, j, i in sizes]
     remarks = []
     trial = None

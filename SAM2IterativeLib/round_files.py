@@ -87,7 +87,7 @@ class RoundFiles:
     def uncertainty(self, round: int, case: Case) -> np.ndarray | None:
         """u (k, j, i) float32 in [0, 1]; None if the round did not make it; raises as ``path``."""
         path = self.path(round, case, UNCERTAINTY)
-        return None if path is None else read_volume(path, trusted=True).array.astype(np.float32)
+        return None if path is None else read_volume(path, trusted=True).array.astype(np.float32, copy=False)
 
     def prompts(self, round: int, case: Case) -> tuple[KeyFramePrompt, ...]:
         """What SAM2 was told about the case; empty if it was told nothing; raises as ``path``."""

@@ -13,6 +13,7 @@ import slicer.util
 from slicer.i18n import tr as _
 from slicer.util import VTKObservationMixin
 
+from SAM2IterativeLib.decisions import Decision
 from SAM2IterativeLib.errors import ProjectError, SAM2IterativeError
 from SAM2IterativeLib.messages import CorrectionPropagated, Message, Refused, RunFailed, RunFinished, WorkerEnded
 from SAM2IterativeLib.volumes import LabelMap, read_label_map
@@ -242,13 +243,16 @@ class Correction(VTKObservationMixin):
 
     # Decisions and drafts
 
-    def settle(self, whole: bool) -> None:
-        """Something was decided (about the whole case or a part), or taken back."""
-        start = self.drafts.settled()
+    def settle(self, decision: Decision | None) -> None:
+        """Something was decided about the open case, or (None) a decision was taken back."""
+        scene = self._view.scene
+        there = scene is not None and scene.case is not None and scene.node("proposal") is not None
+        whole = decision is not None and decision.whole and there
+        vouched = scene.proposal() if scene is not None and whole and decision is not None and decision.kind != "rejected" else None
+        start = self.drafts.settled(vouched)
         if start is None:
             return
-        scene = self._view.scene
-        if whole and self._baseline is not None and scene is not None and scene.node("proposal") is not None:
+        if whole and self._baseline is not None and scene is not None:
             shown = scene.proposal(skip_foreign=True)
             if np.array_equal(shown.array, start.array):
                 self._baseline.decided(shown)

@@ -12,7 +12,7 @@ from slicer.i18n import tr as _
 from SAM2IterativeLib.decisions import Decision
 from SAM2IterativeLib.drafts import Locks
 from SAM2IterativeLib.errors import ProjectError
-from SAM2IterativeLib.review import Review
+from SAM2IterativeLib.review import Disagreement, Review
 from SAM2IterativeLib.volumes import LabelMap
 
 from .explaining import Explained
@@ -41,6 +41,7 @@ class Decisions:
             ui.hintLabel,
             *(ui.acceptButton, ui.rejectButton, ui.acceptSegmentButton, ui.rejectSegmentButton, ui.lockButton, ui.takeBackButton),
         )
+        self._compared: tuple[tuple[Decision, ...], tuple[Disagreement, ...]] = ((), ())
         for reason in ("", *_reasons()):
             ui.reasonCombo.addItem(reason)
         ui.segmentsTable.connect("selectionChanged(QItemSelection,QItemSelection)", lambda *_change: self.refresh())
@@ -210,8 +211,11 @@ class Decisions:
         if material is None:
             return ""
         review = Review(self._session.require_project())
-        lines = [self._sentence(decision) for decision in review.decisions(material.case)]
-        for found in review.disagreement(material.case):
+        decisions = review.decisions(material.case)
+        lines = [self._sentence(decision) for decision in decisions]
+        if decisions != self._compared[0]:  # comparing masks takes long, and this is asked at every click
+            self._compared = decisions, review.disagreement(material.case)
+        for found in self._compared[1]:
             lines.append(self._disagreement(found.reviewers, found.statuses, found.dice))
         return "<br>".join(lines) if lines else _("Nobody has decided about this case yet.")
 

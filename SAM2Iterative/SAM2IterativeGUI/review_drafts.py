@@ -66,8 +66,11 @@ class DraftKeeping:
         self._start = self._saved = self._draft = self._offered = None
         self._show_offer()
 
-    def settled(self) -> LabelMap | None:
+    def settled(self, vouched: LabelMap | None = None) -> LabelMap | None:
         """Something was decided, or taken back: what is unfinished now is what opening the case again would not show.
+
+        Args:
+            vouched: the map that the reviewer just vouched for as a whole, which is what opening the case again would show.
 
         Returns:
             What opening it again would show; None where no case is open.
@@ -78,7 +81,8 @@ class DraftKeeping:
         scene, material, project = self._view.scene, self._view.material, self._session.project
         if scene is None or scene.case is None or material is None or project is None:
             return None
-        self._start, self._saved = starting_map(Review(project), material, self._reviewer), None
+        start = vouched if vouched is not None else starting_map(Review(project), material, self._reviewer)
+        self._start, self._saved = start, None
         self._save()
         return self._start
 

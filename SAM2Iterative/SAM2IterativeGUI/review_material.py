@@ -111,7 +111,8 @@ def mask_of(review: Review, case: Case, reviewer: str) -> LabelMap:
 def starting_map(review: Review, material: Material, reviewer: str) -> LabelMap:
     """What this reviewer sees to review on opening a case: their decisions laid over the proposal, or over nothing."""
     below = material.proposal or _nothing(review.project, material.image.geometry)
-    said = review.training_labels(material.case, reviewer) if reviewer else None
+    rejected = review.status(material.case, reviewer) == "rejected"  # what was decided before need not be read then
+    said = review.training_labels(material.case, reviewer) if reviewer and not rejected else None
     if said is None or said.rejected:
         return below
     merged, weights = said.over(below.array, np.ones(below.array.shape, np.float32))

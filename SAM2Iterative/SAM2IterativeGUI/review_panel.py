@@ -181,7 +181,7 @@ class ReviewPanel(VTKObservationMixin):
         withdrawn = action == self.decisions.take_back
         done = _("The decision is taken back") if withdrawn else _("The decision is saved")
         unsettled = _("{done}, but what is still unfinished could not be kept.").format(done=done)
-        guarded(lambda: self.correction.settle(made[0].whole), unsettled)
+        guarded(lambda: self.correction.settle(None if withdrawn else made[0]), unsettled)
         text = _("Taken back: {case}, {kind}.") if withdrawn else _("Saved: {case}, {kind}.")
         self._say(text.format(case=made[0].case, kind=status_text(made[0].kind)))
         if not withdrawn and made[0].whole and self.ui.advanceBox.checked:

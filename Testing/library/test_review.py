@@ -60,6 +60,15 @@ def test_accepting_counts_everywhere_and_outlives_the_round(review: Review) -> N
     assert [e.status for e in review.queue(decided=True)] == ["waiting", "accepted"]
 
 
+def test_deciding_reads_no_more_of_the_image_than_its_grid(review: Review, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Project, "read_case_image", None)
+    case = review.project.case("b")
+    review.correct(case, small_labels(), reviewer="Ada")
+    review.reject(case, reviewer="Ada", slices=(1,))
+    with pytest.raises(DataError, match="are not among the 6 slices"):
+        review.reject(case, reviewer="Ada", slices=(6,))
+
+
 def test_corrections_are_new_revisions(review: Review) -> None:
     case = review.project.case("b")
     first = review.correct(case, small_labels(1), reviewer="Ada")

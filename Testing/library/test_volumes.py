@@ -20,6 +20,7 @@ from SAM2IterativeLib.volumes import (
     Geometry,
     LabelMap,
     Volume,
+    read_header,
     read_label_map,
     read_volume,
     resampled_orthonormal,
@@ -125,6 +126,27 @@ def test_pictures_ignore_the_resolution_tag(tmp_path: Path) -> None:
     image.SetSpacing((0.35, 0.35))
     sitk.WriteImage(image, str(tmp_path / "a.png"))
     assert read_volume(tmp_path / "a.png").geometry.spacing == (1.0, 1.0, 1.0)
+
+
+@pytest.mark.parametrize("name", ["a.nii.gz", "a.nii", "a.nrrd", "a.mha", "ü.nrrd"])
+def test_the_grid_is_read_from_the_header_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    write_volume(tmp_path / name, small_image())
+    expected = read_volume(tmp_path / name).geometry
+    monkeypatch.setattr(volumes, "_read_image", None)
+    assert read_header(tmp_path / name) == (expected, 1)
+
+
+def test_a_header_that_cannot_be_read_is_explained(tmp_path: Path) -> None:
+    (tmp_path / "a.nrrd").write_bytes(b"no image")
+    with pytest.raises(DataError, match="cannot be read"):
+        read_header(tmp_path / "a.nrrd")
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16, np.int32])
+def test_the_values_of_a_label_map(kind: type) -> None:
+    array = np.zeros((3, 4, 5), kind)
+    array[1, 2, 3], array[0, 0, 0] = 255, 7
+    assert LabelMap(array, Geometry((3, 4, 5))).values == (7, 255)
 
 
 def test_volumes_do_not_fit_into_pictures(tmp_path: Path) -> None:

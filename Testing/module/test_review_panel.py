@@ -331,6 +331,42 @@ class TestDecisions:
         assert [panel.view.scene.status(label.value) for label in LABELS] == ["completed"] * 3
         assert "Dr. A" in panel.ui.historyLabel.text and "accepted" in panel.ui.historyLabel.text
 
+    def test_what_was_just_decided_is_not_worked_out_again(self, panel: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        from SAM2IterativeGUI.scene import segmentations
+
+        panel.toggle_correcting()
+        _paint(panel)
+        drawn = _shown(panel)
+        panel.correction.drafts.keep()
+        with monkeypatch.context() as patch:
+            patch.setattr(Review, "training_labels", None)
+            patch.setattr(segmentations, "read_labels", None)
+            harness.click(panel.ui.acceptButton)
+        assert _decisions(panel) == [("case_2", "corrected", ())]
+        assert Drafts(panel.session.project).newest(panel.view.material.case, "Dr. A") is None
+        assert panel.correction.change is None, "the next correction counts from what was decided"
+        panel.reopen()
+        np.testing.assert_array_equal(_shown(panel), drawn)
+        panel.ui.reasonCombo.setCurrentText("image too poor")
+        with monkeypatch.context() as patch:
+            patch.setattr(Review, "training_labels", None)
+            harness.click(panel.ui.rejectButton)
+        assert _decisions(panel)[-1] == ("case_2", "rejected", ())
+        draft = Drafts(panel.session.project).newest(panel.view.material.case, "Dr. A")
+        assert draft is not None, "a rejected case opens as it was proposed, so what is drawn is unfinished"
+
+    def test_reviewers_are_compared_once_for_the_same_decisions(self, panel: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        Review(panel.session.project).accept(panel.view.material.case, reviewer="Dr. B")
+        harness.click(panel.ui.acceptButton)
+        assert "Dr. A</b> / <b>Dr. B" in panel.ui.historyLabel.text
+        with monkeypatch.context() as patch:
+            patch.setattr(Review, "disagreement", None)
+            panel.decisions.select(300)
+            panel.decisions.refresh()
+        assert "Dr. A</b> / <b>Dr. B" in panel.ui.historyLabel.text
+        harness.click(panel.ui.takeBackButton)
+        assert " / " not in panel.ui.historyLabel.text
+
     def test_one_segment_may_be_accepted_and_another_rejected(self, panel: Any) -> None:
         panel.decisions.select(7)
         harness.click(panel.ui.acceptSegmentButton)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -220,8 +221,6 @@ class TestMasks:
         assert shown.proposal().values == (7,)
 
     def test_a_mask_on_another_grid_is_refused(self, shown: Any, case: GeneratedCase) -> None:
-        from dataclasses import replace
-
         x, y, z = case.truth.geometry.origin
         moved = replace(case.truth.geometry, origin=(x + 2.0, y, z))
         with pytest.raises(GeometryError, match="origin"):
@@ -257,6 +256,70 @@ class TestMasks:
             slicer.util.updateSegmentBinaryLabelmapFromArray(both, node, _segment_id(node, value))
         read = reviewing.proposal().array
         assert set(np.unique(read[both > 0])) == {300}, "the lower one in the list wins"
+
+    @pytest.mark.parametrize("highest", [300, 40000])
+    def test_whatever_slicer_makes_of_the_layers_is_read_as_the_segments_say(self, scene: Any, case: GeneratedCase, highest: int) -> None:
+        """Layers of their own extents, renumbered, overlapping, with a person's own segment among them, or empty."""
+        import slicer
+        import slicer.util
+
+        from SAM2IterativeGUI.scene import CaseScene
+        from SAM2IterativeGUI.scene.volumes import labels_image
+
+        labels = (*LABELS[:2], replace(LABELS[2], value=highest))
+        values = [label.value for label in labels]
+        shown = CaseScene(labels)
+        shown.show("case_003", case.image)
+        truth = LabelMap(np.where(case.truth.array == 300, highest, case.truth.array).astype(np.uint16), case.truth.geometry)
+        node = shown.show_layer("proposal", truth)
+        segmentation, logic = node.GetSegmentation(), slicer.vtkSlicerSegmentationsModuleLogic
+        random, size = np.random.default_rng(5), np.array(truth.geometry.size)
+        for step in range(12):
+            name = f"segment_of_label_{values[step % 3]}"
+            low = random.integers(0, size - 3)
+            high = random.integers(low + 1, size)
+            mask = np.zeros(size, np.uint8)
+            mask[tuple(slice(a, b) for a, b in zip(low, high, strict=True))] = 1
+            image = labels_image(mask, truth.geometry)
+            extent = [int(v) for pair in zip(low[::-1], high[::-1] - 1, strict=True) for v in pair]
+            if step == 4:
+                segmentation.AddEmptySegment("mine", "Cyst")
+                slicer.util.updateSegmentBinaryLabelmapFromArray(mask, node, "mine")
+                segmentation.CollapseBinaryLabelmaps(False)
+            mode = (logic.MODE_MERGE_MAX, logic.MODE_MERGE_MIN, logic.MODE_REPLACE)[step % 3 if step < 9 else 0]
+            logic.SetBinaryLabelmapToSegment(image, node, name, mode, extent)
+            if step == 7:
+                segmentation.SeparateSegmentLabelmap("segment_of_label_1")
+                segmentation.GetSegment("segment_of_label_1").GetRepresentation("Binary labelmap").SetExtent(0, -1, 0, -1, 0, -1)
+            expected = np.zeros(size, int)
+            for value in values:
+                one = slicer.util.arrayFromSegmentBinaryLabelmap(node, f"segment_of_label_{value}")
+                expected[(one if one is not None else np.zeros(size)) > 0] = value
+            np.testing.assert_array_equal(shown.proposal(skip_foreign=True).array, expected, err_msg=str(step))
+
+    def test_the_mask_is_read_again_only_where_it_changed(
+        self, reviewing: Any, case: GeneratedCase, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        from SAM2IterativeGUI.scene import segmentations
+
+        read, count = segmentations.read_labels, []
+
+        def counted(*arguments: Any, **options: Any) -> LabelMap:
+            count.append(1)
+            return read(*arguments, **options)
+
+        monkeypatch.setattr(segmentations, "read_labels", counted)
+        reviewing.lock(300, True)
+        for _again in range(3):
+            assert not reviewing.restore_locked()
+            np.testing.assert_array_equal(reviewing.proposal().array, case.truth.array)
+        assert len(count) == 1
+        node = reviewing.node("proposal")
+        node.GetSegmentation().GetSegment("segment_of_label_7").SetTag("SAM2Iterative.LabelValue", "1")
+        assert 7 not in reviewing.proposal().values
+        assert len(count) == 2
+        with pytest.raises(ValueError, match="read-only"):
+            reviewing.proposal().array[0] = 1
 
     def test_a_segment_of_the_persons_own_is_refused_by_name(self, reviewing: Any) -> None:
         reviewing.node("proposal").GetSegmentation().AddEmptySegment("mine", "Cyst")

@@ -61,6 +61,7 @@ class CaseScene:
         self._geometry: Geometry | None = None
         self._history: UndoHistory | None = None
         self._locked: dict[int, np.ndarray] = {}
+        self._read: tuple[tuple[Any, ...], LabelMap] | None = None
         self._layers_before: dict[str, slices.Layers] | None = None
 
     # The case
@@ -100,7 +101,7 @@ class CaseScene:
 
     def forget(self) -> None:
         """The scene was closed: everything is gone, nothing is to be restored."""
-        self._geometry, self._history, self._layers_before = None, None, None
+        self._geometry, self._history, self._layers_before, self._read = None, None, None, None
         self._locked.clear()
 
     # Masks
@@ -241,7 +242,7 @@ class CaseScene:
         Raises:
             DataError: a person added a segment that is none of the project's labels.
         """
-        return self._with_locked(segmentations.read_labels(self._proposal_node(), self.geometry, skip_foreign=skip_foreign))
+        return self._with_locked(self._drawn(skip_foreign))
 
     def foreign_segments(self) -> tuple[str, ...]:
         """The names of the proposal's segments that are none of the project's labels."""
@@ -282,9 +283,9 @@ class CaseScene:
     def restore_locked(self) -> bool:
         """Undo what strokes did to locked segments; whether there was anything to undo."""
         node = self._proposal_node()
-        drawn = segmentations.read_labels(node, self.geometry)
+        drawn = self._drawn()
         kept = self._with_locked(drawn)
-        if np.array_equal(drawn.array, kept.array):
+        if kept is drawn:
             return False
         segmentations.write_labels(node, kept, self.labels)
         return True
@@ -304,7 +305,7 @@ class CaseScene:
 
     def _drop(self) -> None:
         ownership.remove()
-        self._geometry, self._history = None, None
+        self._geometry, self._history, self._read = None, None, None
         self._locked.clear()
 
     def _image_node(self) -> Any:
@@ -332,8 +333,22 @@ class CaseScene:
         kept = np.isin(before, list(self._locked)) | np.isin(label_map.array, list(self._locked))
         return LabelMap(np.where(kept, before, label_map.array).astype(label_map.array.dtype), label_map.geometry)
 
+    def _drawn(self, skip_foreign: bool = False) -> LabelMap:
+        """The proposal as it stands in the scene, read anew only where it changed: every stroke asks for it several times."""
+        node = self._proposal_node()
+        if not skip_foreign:
+            segmentations.require_known(node)
+        state = segmentations.state_of(node)
+        if self._read is None or self._read[0] != state:
+            self._read = None
+            label_map = segmentations.read_labels(node, self.geometry)
+            label_map.array.flags.writeable = False
+            self._read = state, label_map
+        return self._read[1]
+
     def _with_locked(self, label_map: LabelMap) -> LabelMap:
-        if not self._locked:
+        """The map with the locked segments as they were locked; the same object where they are so."""
+        if all(np.array_equal(label_map.array == value, mask) for value, mask in self._locked.items()):
             return label_map
         array = label_map.array.copy()
         for value, mask in self._locked.items():

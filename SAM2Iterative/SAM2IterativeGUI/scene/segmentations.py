@@ -7,6 +7,8 @@ Slicer did in between.
 
 from __future__ import annotations
 
+import itertools
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -20,7 +22,7 @@ from SAM2IterativeLib.settings import Label
 from SAM2IterativeLib.volumes import Geometry, LabelMap
 
 from .ownership import own
-from .volumes import array_of, labels_image
+from .volumes import array_of, grid_image, labels_image
 
 Status = Literal["not started", "in progress", "completed", "flagged"]
 """A segment's status as Slicer's segment table shows it; accepting completes, rejecting flags."""
@@ -64,35 +66,51 @@ def write_labels(node: Any, label_map: LabelMap, labels: Sequence[Label]) -> Non
     node.EndModify(was_modifying)
 
 
-def read_labels(node: Any, geometry: Geometry, *, skip_foreign: bool = False) -> LabelMap:
-    """The label map that a segmentation shows, on a grid.
+def read_labels(node: Any, geometry: Geometry) -> LabelMap:
+    """The label map that a segmentation shows, on a grid; segments that a person added are left out, see ``require_known``.
 
     Where segments overlap, which the Segment Editor only allows on request, the lower one in the list wins.
 
     Args:
         node: the segmentation.
         geometry: of the label map.
-        skip_foreign: leave out segments that a person added, instead of refusing them.
-
-    Raises:
-        DataError: a person added a segment that is none of the project's labels.
     """
-    segments = {key: segment for key, segment in _segments(node).items() if segment.GetRepresentation(_MASK) is not None}
-    if skip_foreign:
-        segments = {key: segment for key, segment in segments.items() if value_of(segment) is not None}
-    values = [_known_value(segment) for segment in segments.values()]
-    kind = np.uint8 if max(values, default=0) < 256 else np.uint16
+    drawn = {key: segment for key, segment in _segments(node).items() if segment.GetRepresentation(_MASK) is not None}
+    segments = {key: segment for key, segment in drawn.items() if value_of(segment) is not None}
+    values = [value for segment in segments.values() if (value := value_of(segment)) is not None]
+    kind = np.dtype(np.uint8 if max(values, default=0) < 256 else np.uint16)
     if not segments:
         return LabelMap(np.zeros(geometry.size, kind), geometry)
-    grid = labels_image(np.zeros(geometry.size, np.uint8), geometry)
-    layer = _only_layer(list(segments.values()), grid)
-    if layer is not None:
-        numbers, voxels = [segment.GetLabelValue() for segment in segments.values()], array_of(layer)
+    grid = grid_image(geometry)
+    matching = slicer.vtkOrientedImageDataResample.DoGeometriesMatch
+    if all(matching(segment.GetRepresentation(_MASK), grid) for segment in segments.values()):
+        array = _laid(node, list(segments.values()), geometry, kind)
     else:
-        numbers, voxels = list(range(1, len(segments) + 1)), _merged(node, list(segments), grid)
-    table = np.zeros(max(int(voxels.max(initial=0)), *numbers) + 1, kind)
-    table[numbers] = values
-    return LabelMap(table[voxels], geometry)
+        array = _valued(_merged(node, list(segments), grid), range(1, len(segments) + 1), values, kind)
+    return LabelMap(array, geometry)
+
+
+def state_of(node: Any) -> tuple[Any, ...]:
+    """Something that is equal as long as ``read_labels`` would read the same."""
+    images = {segment_id: segment.GetRepresentation(_MASK) for segment_id, segment in _segments(node).items()}
+    return tuple(
+        (segment_id, value_of(segment), segment.GetLabelValue(), images[segment_id].GetMTime() if images[segment_id] is not None else 0)
+        for segment_id, segment in _segments(node).items()
+    )
+
+
+def require_known(node: Any) -> None:
+    """Refuse segments that are none of the project's labels.
+
+    Raises:
+        DataError: a person added one.
+    """
+    for segment in _segments(node).values():
+        if segment.GetRepresentation(_MASK) is not None and value_of(segment) is None:
+            raise DataError(
+                _("the segment '{name}' belongs to none of the project's labels.").format(name=segment.GetName()),
+                cure=_("Remove it, or add a label of that name to the project first."),
+            )
 
 
 def segment_id_of(node: Any, value: int) -> str | None:
@@ -165,25 +183,38 @@ def _segment(node: Any, value: int) -> Any:
     return node.GetSegmentation().GetSegment(segment_id)
 
 
-def _known_value(segment: Any) -> int:
-    value = value_of(segment)
-    if value is None:
-        raise DataError(
-            _("the segment '{name}' belongs to none of the project's labels.").format(name=segment.GetName()),
-            cure=_("Remove it, or add a label of that name to the project first."),
-        )
-    return value
+def _laid(node: Any, segments: Sequence[Any], geometry: Geometry, kind: np.dtype[Any]) -> np.ndarray:
+    """Label values (k, j, i) of segments whose images lie on the grid, each with an extent of its own; the later one wins."""
+    array = np.zeros(geometry.size, kind)
+    in_layer = Counter(segment.GetRepresentation(_MASK) for segment in _segments(node).values())
+    for layer, members in itertools.groupby(segments, lambda segment: segment.GetRepresentation(_MASK)):
+        sharing = list(members)
+        inside, voxels = _within(layer, geometry)
+        numbers, values = [segment.GetLabelValue() for segment in sharing], [value_of(segment) for segment in sharing]
+        alone = len(sharing) == in_layer[layer]  # no other segment's voxels are in the layer
+        laid = voxels if alone and numbers == values else _valued(voxels, numbers, values, kind)
+        np.copyto(array[inside], laid, where=laid != 0, casting="unsafe")
+    return array
 
 
-def _only_layer(segments: Sequence[Any], grid: Any) -> Any:
-    """The image that all segments share, if it lies on ``grid``: as long as nobody drew, it can be read as it is. Else None."""
-    images = {segment.GetRepresentation(_MASK) for segment in segments}
-    if len(images) > 1 or len({segment.GetLabelValue() for segment in segments}) < len(segments):
-        return None
-    image = images.pop()
-    resample = slicer.vtkOrientedImageDataResample
-    same = resample.DoGeometriesMatch(image, grid) and resample.DoExtentsMatch(image, grid)
-    return image if same else None
+def _within(layer: Any, geometry: Geometry) -> tuple[tuple[slice, ...], np.ndarray]:
+    """Where an image lies in the grid, and its voxels there (a view)."""
+    extent = layer.GetExtent()
+    first, last = extent[4::-2], extent[5::-2]
+    low = [max(start, 0) for start in first]
+    high = [max(min(end + 1, size), start) for end, size, start in zip(last, geometry.size, low, strict=True)]
+    inside = tuple(slice(start, stop) for start, stop in zip(low, high, strict=True))
+    if not all(start < stop for start, stop in zip(low, high, strict=True)):
+        return inside, np.zeros([stop - start for start, stop in zip(low, high, strict=True)], np.uint8)
+    own = tuple(slice(start - begin, stop - begin) for start, stop, begin in zip(low, high, first, strict=True))
+    return inside, array_of(layer)[own]
+
+
+def _valued(voxels: np.ndarray, numbers: Sequence[int], values: Sequence[int | None], kind: np.dtype[Any]) -> np.ndarray:
+    """``values`` where voxels have ``numbers``, 0 elsewhere."""
+    table = np.zeros(max(numbers) + 2, kind)
+    table[list(numbers)] = values
+    return np.take(table, voxels, mode="clip")  # whatever lies beyond becomes the last number, which is nobody's
 
 
 def _merged(node: Any, ids: Sequence[str], grid: Any) -> np.ndarray:

@@ -43,12 +43,11 @@ def add_uncertainty(uncertainty: np.ndarray, geometry: Geometry, name: str, case
         text = _("the uncertainty map has {map} voxels, the image {image}.").format(map=uncertainty.shape, image=geometry.size)
         raise GeometryError(text, where=case, cure=_("Run the round again."))
     # Kept as it is, in floats: as 8-bit numbers it would come out flat.
-    volume = Volume(np.clip(uncertainty, 0.0, 1.0).astype(np.float32), geometry)
-    node = add_volume(volume, name, PART, case)
+    if uncertainty.min(initial=0.0) < 0 or uncertainty.max(initial=0.0) > 1:
+        uncertainty = np.clip(uncertainty, 0.0, 1.0)
+    node = add_volume(Volume(uncertainty.astype(np.float32, copy=False), geometry), name, PART, case, window=(0.0, 1.0))
     display = node.GetDisplayNode()
     display.SetAndObserveColorNodeID(_colour_node(case).GetID())
-    display.AutoWindowLevelOff()
-    display.SetWindowLevelMinMax(0.0, 1.0)
     display.SetInterpolate(True)
     set_hidden_below(node, HIDDEN_BELOW)
     return node
