@@ -25,6 +25,9 @@ _FOLDER = Path(__file__).resolve().parent
 if not (_FOLDER / "SAM2IterativeLib").is_dir() and str(_FOLDER.parent) not in sys.path:
     sys.path.append(str(_FOLDER.parent))  # run from the repository, where the library lies one folder up
 
+OLDEST_PYTHON = (3, 10)
+"""What the library needs. Slicer 5.8 came with Python 3.9, Slicer 5.10 with 3.12."""
+
 TABS = ("project", "setup", "rounds", "review", "results")
 
 
@@ -40,7 +43,7 @@ class SAM2Iterative(ScriptedLoadableModule):
         self.parent.helpText = _(
             "From a folder of volumes of which a few are labelled to reviewed labels for all: a U-Net and SAM2 teach each other round"
             " by round, the most uncertain cases are shown first, and you accept, correct or reject. Everything stays on this computer."
-            " For research, not a medical device."
+            " For research, not a medical device. Needs Slicer 5.10 or newer."
         )
         self.parent.acknowledgementText = _("Built on SAM 2 (Meta), MONAI, PyTorch and 3D Slicer.")
         slicer.app.connect("startupCompleted()", register_sample_data)
@@ -53,6 +56,8 @@ def register_sample_data() -> None:
     except ImportError:
         logging.debug("SAM2Iterative: this Slicer has no Sample Data module.")
         return
+    if why_not_here():
+        return
     from SAM2IterativeGUI.sample_data import HIPPOCAMPUS, take_download
 
     SampleData.SampleDataLogic.registerCustomSampleDataSource(
@@ -64,6 +69,16 @@ def register_sample_data() -> None:
         checksums=HIPPOCAMPUS.checksum,
         customDownloader=take_download,
     )
+
+
+def why_not_here() -> str:
+    """Why this Slicer cannot run the module, for a person; "" where it can. Nothing of the library can be imported before."""
+    if sys.version_info[:2] >= OLDEST_PYTHON:
+        return ""
+    text = _(
+        "SAM2 Iterative needs Slicer 5.10 or newer: this Slicer's Python is {version}. Install a newer Slicer, and the extension there."
+    )
+    return str(text.format(version=".".join(str(number) for number in sys.version_info[:2])))
 
 
 @parameterNodeWrapper
@@ -93,6 +108,12 @@ class SAM2IterativeWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def setup(self) -> None:
         """Build the panel; a worker, and whatever is not part of Slicer, come only when they are needed."""
         ScriptedLoadableModuleWidget.setup(self)
+        if why_not_here():
+            label = qt.QLabel(why_not_here())
+            label.setObjectName("tooOldLabel")
+            label.setWordWrap(True)
+            self.layout.addWidget(label)
+            return
         form = slicer.util.loadUI(self.resourcePath("UI/SAM2Iterative.ui"))
         self.layout.addWidget(form)
         self.tabs = slicer.util.childWidgetVariables(form).tabs
@@ -125,11 +146,15 @@ class SAM2IterativeWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def enter(self) -> None:
         """The module is opened."""
+        if self.session is None:
+            return
         self.initializeParameterNode()
         self._enterTab(self.tabs.currentIndex)
 
     def exit(self) -> None:
         """Another module is opened; a run goes on."""
+        if self.session is None:
+            return
         self.setParameterNode(None)
         self._enterTab(None)
 

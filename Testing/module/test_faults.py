@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 from pathlib import Path
 from typing import Any
 
 import harness
 import numpy as np
 import pytest
-from opened_module import column, make_sample, open_tab
+from opened_module import MODULE, column, make_sample, open_tab
 from small_cases import small_image, small_labels
 
 from SAM2IterativeLib.errors import ResourceError
@@ -40,6 +41,28 @@ def test_without_a_gpu_the_reason_and_the_device_are_told(pretending: Any, tmp_p
     worker._client._messages.append(Ready("0", "processor (CPU)", "No graphics card was found."))
     harness.wait_until(lambda: "No graphics card" in ui.deviceLabel.text, "the device")
     assert "processor (CPU)" in ui.deviceLabel.text
+
+
+def test_a_slicer_that_is_too_old_says_so_and_nothing_else(scene: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    import sys
+
+    import slicer.util
+
+    ast.parse(MODULE.read_text(encoding="utf-8"), feature_version=(3, 9))  # else that Slicer would not even come so far
+    for name in ("session", "sample_data", "project_panel"):
+        monkeypatch.setitem(sys.modules, f"SAM2IterativeGUI.{name}", None)  # cannot be imported without tomllib
+    monkeypatch.setitem(sys.modules, "SampleData", None)
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "version_info", (3, 9, 10, "final", 0))
+        loaded = harness.load_module(MODULE)
+        loaded.enter()
+        monkeypatch.setitem(sys.modules, "SampleData", object())
+        loaded.code.register_sample_data()
+        label = slicer.util.findChild(loaded.parent, "tooOldLabel")
+        assert not label.isHidden() and "needs Slicer 5.10 or newer" in label.text and "Python is 3.9" in label.text
+        loaded.leave()
+        slicer.mrmlScene.Clear(0)
+        loaded.unload()
 
 
 def test_a_folder_that_nobody_may_write_to(module: Any) -> None:
