@@ -18,6 +18,7 @@ from . import installation
 from .explaining import Explained, plain_table
 from .guarding import guarded
 from .method_choices import methods_on_disk
+from .planned_choices import FIRST_STEPS, NETWORK, ROUND_STEPS, PlannedChoices, change_steps
 from .session import Session
 from .weights_choice import WeightsChoice
 from .wording import bytes_text, duration
@@ -42,18 +43,20 @@ class SetupPanel:
         self.weights = WeightsChoice(ui, session)
         plain_table(ui.componentTable)
         self._estimating = False
+        self._planned = PlannedChoices()
+        self._automatic = ui.roundStepsBox.specialValueText
         self._methods = methods_on_disk()
         for name in self._methods:
             ui.methodCombo.addItem(name.upper() if len(name) <= 4 else name.replace("_", " "))
         self._combos: dict[Any, tuple[str, tuple[str, ...]]] = {
             ui.methodCombo: ("method", tuple(self._methods)),
-            ui.networkCombo: ("dedicated.network", _NETWORKS),
+            ui.networkCombo: (NETWORK, _NETWORKS),
             ui.deviceCombo: ("device", _DEVICES),
             ui.memoryCombo: ("memory.mode", _MEMORY),
         }
         self._boxes: dict[Any, str] = {
-            ui.firstStepsBox: "dedicated.first_steps",
-            ui.roundStepsBox: "dedicated.round_steps",
+            ui.firstStepsBox: FIRST_STEPS,
+            ui.roundStepsBox: ROUND_STEPS,
             ui.adaptationBox: "foundation.adaptation_steps",
             ui.maximumBox: "rounds.maximum",
             ui.keyFramesBox: "key_frames.count",
@@ -110,6 +113,7 @@ class SetupPanel:
             self.ui.needsLabel.setText("")
         if topic in ("", "project"):
             self._show_components()
+        self._planned = PlannedChoices.of(self.session.project)
         self._show_settings()
         self._explain()
 
@@ -143,11 +147,14 @@ class SetupPanel:
     def _show_settings(self) -> None:
         settings = self.session.project.settings if self.session.project else Settings()
         for combo, (setting, values) in self._combos.items():
-            value = _value(settings, setting)
+            value = self._planned.value(setting) or _value(settings, setting)
             combo.setCurrentIndex(values.index(value) if value in values else -1)
         for box, setting in self._boxes.items():
-            was = box.blockSignals(True)
-            box.setValue(_value(settings, setting))
+            was, planned = box.blockSignals(True), self._planned.value(setting)
+            if setting in (FIRST_STEPS, ROUND_STEPS):  # 0 means automatic until the plan has decided
+                box.setMinimum(0 if planned is None else 1)
+                box.setSpecialValueText(self._automatic if planned is None else "")
+            box.setValue(_value(settings, setting) if planned is None else planned)
             box.blockSignals(was)
         self.ui.methodLabel.setText(self._methods.get(settings.method, ""))
         self.weights.refresh()
@@ -169,6 +176,8 @@ class SetupPanel:
         missing = _("Install what is missing first.") if installation.missing("rounds") else ""
         everything = "" if installation.missing() else _("Everything is installed.")
         reasons = dict.fromkeys(self._choices, locked)
+        for choice, setting in {**{combo: setting for combo, (setting, _values) in self._combos.items()}, **self._boxes}.items():
+            reasons[choice] = locked or self._planned.why_fixed(setting)
         reasons |= {
             ui.downloadButton: locked or self.weights.why_not_download(),
             ui.removeWeightsButton: locked or self.weights.why_not_remove(),
@@ -176,8 +185,9 @@ class SetupPanel:
         self._explained.set(reasons)
         self._explained_install.set({ui.installButton: _("The rounds are going on.") if session.worker.busy else everything})
         self._explained_needs.set({ui.estimateButton: locked or missing})
-        ui.choicesWhyLabel.setText(locked)
-        ui.choicesWhyLabel.setVisible(bool(locked))
+        said = locked or self._planned.problem
+        ui.choicesWhyLabel.setText(said)
+        ui.choicesWhyLabel.setVisible(bool(said))
 
     # Installing
 
@@ -198,10 +208,14 @@ class SetupPanel:
         self.session.notify("settings")
 
     def _change(self, setting: str, value: Any) -> None:
-        project = self.session.project
-        if project is not None and _value(project.settings, setting) != value:
+        project, planned = self.session.project, self._planned.value(setting)
+        if project is None or value == (_value(project.settings, setting) if planned is None else planned):
+            return
+        if planned is None:
             guarded(lambda: project.change_settings(replaced(project.settings, setting, value)))
-            self.session.notify("settings")
+        else:
+            guarded(lambda: change_steps(project, setting, value))
+        self.session.notify("settings")
 
     # The estimate
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 import sys
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -197,8 +198,20 @@ class Plan:
             raise SettingsError(f"view_patches must be empty or one for each of the views {list(self.views)}.", where="plan.toml")
         if self.keeps_slices and self.augmentation.tilt:
             raise SettingsError("slices that are kept as they lie (unet2d with views [0]) need augmentation.tilt = 0.", where="plan.toml")
-        if self.views != (0,) and (self.dimensions == 3 or self.augmentation.mirror_axes):
-            raise SettingsError("views other than [0] are for a unet2d without mirror_axes.", where="plan.toml")
+        if self.views != (0,) and self.dimensions == 3:
+            raise SettingsError(
+                f"views other than [0] are for a unet2d without mirror_axes, and network is unet3d with views {list(self.views)}.",
+                where="plan.toml",
+                cure='Set network = "unet2d" again. For a 3-D network, patch, strides and kernels must change as well: before round 0, set '
+                'network = "unet3d" under [dedicated] in project.toml and remove plan.toml, and all of them are planned anew.',
+            )
+        if self.views != (0,) and self.augmentation.mirror_axes:
+            raise SettingsError(
+                f"views other than [0] are for a unet2d without mirror_axes, and views are {list(self.views)}, "
+                f"mirror_axes {list(self.augmentation.mirror_axes)}.",
+                where="plan.toml",
+                cure="Set mirror_axes = [] under [augmentation], or views = [0] and view_patches = [].",
+            )
 
     def across(self, view: int) -> Plan:
         """The plan as it is for slices across one of ``views``: with the patch of that view."""
@@ -269,6 +282,38 @@ def read_plan(path: str | Path, classes: int | None = None) -> Plan:
             cure="Give project.toml the labels that it had; other labels need a new project (before round 0: remove plan.toml).",
         )
     return plan
+
+
+def change_plan(path: str | Path, **numbers: int) -> Plan:
+    """Change single numbers of ``plan.toml``; every other line, a person's own comments among them, stays as it is.
+
+    Args:
+        numbers: fields of the plan by their name, such as ``round_steps=2000``.
+
+    Raises:
+        SettingsError: as ``read_plan``; or a number is out of range.
+    """
+    path = Path(path)
+    before = read_plan(path)
+    text = path.read_text(encoding="utf-8-sig")
+    for name, number in numbers.items():
+        line = re.compile(rf"^{name}[ \t]*=[ \t]*[\w+]+", re.MULTILINE)
+        # A field that was left out stands at its default; plain keys must come before the first table.
+        text = line.sub(f"{name} = {number}", text, count=1) if line.search(text) else f"{name} = {number}\n{text}"
+    changed: dict[str, Any] = dict(numbers)
+    plan = from_table(Plan, {**to_table(before), **changed}, path.name)
+    if not _says(text, plan, path.name):
+        told = ", ".join(f"{name} = {number}" for name, number in numbers.items())
+        raise SettingsError("the file has an unusual form.", where=path.name, cure=f"Set {told} there by hand.")
+    write_text(path, text)
+    return plan
+
+
+def _says(text: str, plan: Plan, where: str) -> bool:
+    try:
+        return bool(from_table(Plan, tomllib.loads(text), where) == plan)
+    except (tomllib.TOMLDecodeError, SettingsError):
+        return False
 
 
 def write_plan(path: str | Path, plan: Plan) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from dedicated_cases import PLAN_2D, PLAN_3D
 
-from SAM2IterativeLib.dedicated.plan import AugmentationPlan, Normalisation, Plan, read_plan, write_plan
+from SAM2IterativeLib.dedicated.plan import AugmentationPlan, Normalisation, Plan, change_plan, read_plan, write_plan
 from SAM2IterativeLib.errors import SettingsError
 
 
@@ -135,8 +135,26 @@ def test_each_view_may_have_its_own_patch(tmp_path: Path) -> None:
         replace(plan, view_patches=((1, 32, 32), (2, 16, 24)))
 
 
+def test_single_numbers_change_and_a_persons_comments_stay(tmp_path: Path) -> None:
+    path = tmp_path / "plan.toml"
+    write_plan(path, PLAN_2D)
+    mine = path.read_text().replace(f"round_steps = {PLAN_2D.round_steps}", "round_steps  =  7_000 # as Ada wished")
+    path.write_text("# mine\n" + mine.replace(f"first_steps = {PLAN_2D.first_steps}\n", ""))
+    plan = change_plan(path, round_steps=2500, first_steps=900)
+    assert plan == read_plan(path) == replace(PLAN_2D, round_steps=2500, first_steps=900)
+    assert "# mine\n" in path.read_text() and "round_steps = 2500 # as Ada wished" in path.read_text()
+    written = path.read_bytes()
+    with pytest.raises(SettingsError, match=r"round_steps: 0 is out of range"):
+        change_plan(path, round_steps=0)
+    assert path.read_bytes() == written
+    path.write_text(path.read_text().replace("round_steps =", '"round_steps" ='))
+    with pytest.raises(SettingsError, match=r"Set round_steps = 5 there by hand"):
+        change_plan(path, round_steps=5)
+    assert '"round_steps" = 2500' in path.read_text()
+
+
 def test_views_are_for_slices_that_are_not_mirrored() -> None:
-    with pytest.raises(SettingsError, match="unet2d without mirror_axes"):
+    with pytest.raises(SettingsError, match=r"unet2d without mirror_axes.*Set network = \"unet2d\" again.*remove plan.toml"):
         replace(PLAN_3D, views=(0, 1))
-    with pytest.raises(SettingsError, match="unet2d without mirror_axes"):
+    with pytest.raises(SettingsError, match=r"unet2d without mirror_axes.*Set mirror_axes = \[\] under \[augmentation\], or views = \[0\]"):
         replace(PLAN_2D, views=(0, 1), augmentation=AugmentationPlan(mirror_axes=(1,)))

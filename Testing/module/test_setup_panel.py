@@ -17,6 +17,8 @@ import harness
 import pytest
 from opened_module import column, make_sample, open_tab
 
+from SAM2IterativeLib.dedicated.plan import Plan, read_plan, write_plan
+from SAM2IterativeLib.dedicated.planning import overruled
 from SAM2IterativeLib.presets import ADAPTED, weights_in_use
 from SAM2IterativeLib.project import Project
 from SAM2IterativeLib.settings import replaced
@@ -84,6 +86,55 @@ def test_choices_are_written_to_the_project_at_once(module: Any, tmp_path: Path)
     assert (project.settings.device, project.settings.key_frames.count) == ("auto", 3)
     assert project.label_names == ("organ", "gland"), "labels stay"
     assert ui.keyFramesBox.value == 3
+
+
+class TestPlanned:
+    """Once plan.toml is made, it counts."""
+
+    @pytest.fixture
+    def planned(self, module: Any, tmp_path: Path) -> Any:
+        """A project with a plan, before its first round."""
+        project = make_sample(module, tmp_path / "p")
+        write_plan(project.plan_path, Plan(classes=2, first_steps=1800, round_steps=900))
+        project.plan_path.write_text("# mine\n" + project.plan_path.read_text())
+        return project
+
+    def test_its_steps_are_shown_and_changed(self, module: Any, planned: Project) -> None:
+        ui = open_tab(module, "Setup")
+        ui.advancedSection.collapsed = False
+        assert (ui.firstStepsBox.value, ui.roundStepsBox.value, ui.roundStepsBox.minimum) == (1800, 900, 1)
+        ui.roundStepsBox.setValue(2000)
+        ui.firstStepsBox.setValue(1)
+        plan = read_plan(planned.plan_path)
+        assert (plan.first_steps, plan.round_steps) == (1, 2000) and "# mine" in planned.plan_path.read_text()
+        assert ui.firstStepsBox.text == "1", "one step is not 'automatic'"
+        assert overruled(planned.settings.dedicated, plan) == [], "the two files agree"
+        harness.click(ui.defaultsButton)
+        assert ui.roundStepsBox.value == 2000, "the plan counts"
+
+    def test_what_no_longer_counts_cannot_be_changed(self, module: Any, planned: Project) -> None:
+        ui = open_tab(module, "Setup")
+        assert ui.networkCombo.currentText.startswith("2-D U-Net")
+        assert not ui.networkCombo.isEnabled() and "remove that file" in ui.networkCombo.toolTip
+        assert ui.firstStepsBox.isEnabled() and ui.deviceCombo.isEnabled()
+        planned.journal.finish_unit(0, "network", "", [])
+        module.widget.session.notify("rounds")
+        assert not ui.networkCombo.isEnabled() and "needs a new project" in ui.networkCombo.toolTip
+        assert not ui.firstStepsBox.isEnabled() and "Round 0 has begun" in ui.firstStepsBox.toolTip
+        assert ui.roundStepsBox.isEnabled()
+
+    def test_a_plan_that_cannot_be_read_says_why(self, module: Any, planned: Project) -> None:
+        text = planned.plan_path.read_text()
+        planned.plan_path.write_text(text.replace("batch = 16", "bach = 16"))
+        ui = open_tab(module, "Setup")
+        for choice in (ui.networkCombo, ui.firstStepsBox, ui.roundStepsBox):
+            assert not choice.isEnabled() and "Did you mean 'batch'" in choice.toolTip
+        assert ui.deviceCombo.isEnabled() and "Did you mean 'batch'" in ui.choicesWhyLabel.text
+        planned.plan_path.unlink()
+        module.widget.session.notify("settings")
+        assert ui.networkCombo.isEnabled() and ui.roundStepsBox.value == planned.settings.dedicated.round_steps
+        ui.roundStepsBox.setValue(0)
+        assert ui.roundStepsBox.text == "automatic"
 
 
 def test_without_a_project_choices_say_what_they_wait_for(module: Any) -> None:
