@@ -24,6 +24,7 @@ from SAM2IterativeLib.messages import (
     WorkerEnded,
 )
 from SAM2IterativeLib.presets import weights_in_use
+from SAM2IterativeLib.review import Review
 
 from . import installation
 from .explaining import Explained, plain_table
@@ -231,8 +232,8 @@ class RoundsPanel:
             return _("Open or make a project first, in the tab Project.")
         if project.read_only:
             return _("This project is open for reading only.")
-        if not project.cases("labelled", usable=True):
-            return _("Add at least one case with its label map first, in the tab Project.")
+        if not Review(project).has_labels():
+            return _("Add at least one case with its label map first, in the tab Project, or correct one in the review.")
         if not project.cases("unlabelled", "validation", usable=True):
             return _("There is no case to label: add volumes without label maps.")
         return weights_problem(weights_in_use(project.settings.foundation.weights, project.models_folder))
