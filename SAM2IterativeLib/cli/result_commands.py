@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.console import Console
 from rich.markup import escape
 
 from .console import ProjectFolder, console, opened, remark
@@ -35,20 +36,20 @@ def evaluate(
         show_scores(result)
 
 
-def show_scores(result: dict[str, Any]) -> None:
+def show_scores(result: dict[str, Any], to: Console = console) -> None:
     """The table, and everything that was left out of it."""
-    console.print(scores_table(result))
-    console.print(escape(scores_legend(result)), style="dim", highlight=False)
+    to.print(scores_table(result))
+    to.print(escape(scores_legend(result)), style="dim", highlight=False)
     for name in ("errors", "remarks"):
         for case, sentence in dict(result.get(name) or {}).items():
-            remark(case, sentence)
+            remark(case, sentence, to)
     for name, title in (
         ("cases_without_reference", "Cases without a reference"),
         ("references_without_case", "References without a case"),
         ("labelled_cases", "Labelled cases, not scored"),
     ):
         if result.get(name):
-            remark(title, ", ".join(result[name]))
+            remark(title, ", ".join(result[name]), to)
 
 
 def report(
@@ -63,4 +64,4 @@ def report(
     with opened(project, to_write=output is None) as found:
         scores = evaluated(found, references) if references else None
         path = write_report(found, output, scores, references)
-    console.print(f"Report: {path}", soft_wrap=True, highlight=False)
+    console.print(f"Report: {escape(str(path))}", soft_wrap=True, highlight=False)

@@ -16,7 +16,7 @@ from ..messages import Message, Reporter, RunFailed, StageStarted, to_line
 from ..project import Project
 from ..settings import replaced
 from ..wording import duration
-from .console import ProjectFolder, console, opened
+from .console import ProjectFolder, console, errors, opened
 from .live_display import LiveDisplay, unit_name
 from .next_steps import command
 
@@ -217,4 +217,4 @@ def demo(
     from ..demo import run_demo
 
     with stop_on_interrupt() as stop_asked:
-        run_demo(folder, device, lambda project: reporter(project, events, stop_asked), stop_asked, console)
+        run_demo(folder, device, lambda project: reporter(project, events, stop_asked), stop_asked, errors if events else console)
