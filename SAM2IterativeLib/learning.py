@@ -97,8 +97,11 @@ def learning_of(project: Project) -> Learning:
 
 def validation_remarks(project: Project) -> list[tuple[str, str]]:
     """Ids and sentences of the validation cases that cannot judge, since something learned from them."""
+    cases = project.cases("validation", usable=True)
+    if not cases:
+        return []
     learning = learning_of(project)
-    found = [(case.id, learning.teachers_of(case.id)) for case in project.cases("validation", usable=True)]
+    found = [(case.id, learning.teachers_of(case.id)) for case in cases]
     learned = "learned" if learning.complete else "most likely learned"
     return [(case, f"{who} {learned} from it, so it is left out of the validation scores.") for case, who in found if who]
 

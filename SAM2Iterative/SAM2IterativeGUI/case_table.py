@@ -85,7 +85,7 @@ def use_of(case: Case) -> tuple[str, str]:
     return {
         "labelled": (_("training"), _("Its label map teaches the network.")),
         "unlabelled": (_("to be labelled"), _("The rounds label it; you review it.")),
-        "validation": (_("validation"), _("Never trained on; every round is measured on it.")),
+        "validation": (_("validation"), _("No round learns from it. Each is measured on it, unless an earlier one learned from it.")),
         "excluded": (_("nothing"), _("Taken out. 'Use again' takes it back.")),
     }[case.role]
 

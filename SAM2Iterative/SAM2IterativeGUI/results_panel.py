@@ -14,6 +14,7 @@ from slicer.i18n import tr as _
 
 from SAM2IterativeLib.exchange import ExportFormat, ExportReport, export_labels
 from SAM2IterativeLib.exchange.folders import image_files
+from SAM2IterativeLib.learning import validation_remarks
 from SAM2IterativeLib.messages import FolderPredicted, Message, PredictFolder, Progress, Refused, RunFailed, RunFinished, WorkerEnded
 from SAM2IterativeLib.project import Project
 from SAM2IterativeLib.report import write_report
@@ -126,9 +127,7 @@ class ResultsPanel:
         self._explained_apply.set({ui.applyButton: apply, ui.applyStopButton: "" if self._predicting else _("Nothing is being applied.")})
         ui.applyWhyLabel.setText("" if self._predicting else apply)
         unscored = bool(rounds) and not any(numbers.get("validation") for numbers in rounds.values())
-        hint = _("To see how good the labels are, make some labelled cases validation cases in the tab Project.") if unscored else ""
-        ui.scoreLabel.setText(hint)
-        ui.scoreLabel.setVisible(bool(hint))
+        self._tell(ui.scoreLabel, "\n".join(_about_scores(project, unscored)) if project else "")
 
     # The report
 
@@ -208,6 +207,18 @@ class ResultsPanel:
     def _tell(self, label: Any, text: str) -> None:
         label.setText(text)
         label.setVisible(bool(text))
+
+
+def _about_scores(project: Project, unscored: bool) -> list[str]:
+    """Why there are no scores, and which validation cases are not in them."""
+    remarks = validation_remarks(project)
+    lines = [f"{case}: {sentence}" for case, sentence in remarks[:_NAMED]]
+    if len(remarks) > _NAMED:
+        lines.append(_("… and {count} more were left out.").format(count=len(remarks) - _NAMED))
+    if unscored:
+        cure = _("To see how good the labels are, add cases that the rounds did not learn from, with label maps, as validation cases.")
+        lines.append(cure)
+    return lines
 
 
 def convergence_text(project: Project) -> str:

@@ -161,7 +161,7 @@ class StopFlag:
         if self._asked:
             raise KeyboardInterrupt
         self._asked = True
-        safe = f"waiting until {self.waits_for} can be left safely; what is done is kept"
+        safe = f"waiting until {self.waits_for} can be left safely; what is finished is kept"
         sys.stderr.write(f"\nStopping: {safe}. Press Ctrl-C again to stop at once.\n")
 
 

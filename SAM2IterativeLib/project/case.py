@@ -24,7 +24,7 @@ class Case:
         id: safe as a file name; from the source's file stem, or ``case_0001`` where the name may tell who the patient is.
         image: the project's own copy.
         label: the project's own copy of the label map that came with it; None if there is none.
-        role: what the case is used for. Validation cases are never trained on.
+        role: what the case is used for. Rounds do not learn from validation cases.
         set_aside: why the case cannot be used; empty if it can.
         image_sha256, label_sha256: of the two copies.
         source: the name of the file or folder it came from, without its path.

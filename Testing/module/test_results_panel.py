@@ -60,6 +60,15 @@ def test_scores_of_validation_cases_in_a_table(labelled: Any) -> None:
     assert "0.875" in ui.convergenceLabel.text
 
 
+def test_a_case_that_rounds_learned_from_gives_no_score_and_is_named(labelled: Any) -> None:
+    project, ui = labelled.widget.session.project, labelled.widget.ui
+    learned = project.cases("labelled")[0].id
+    project.set_role(learned, "validation")
+    labelled.widget.session.notify("rounds")
+    assert f"{learned}: round 0 most likely learned from it" in ui.scoreLabel.text
+    assert "add cases that the rounds did not learn from" in ui.scoreLabel.text
+
+
 def test_the_report_opens_in_the_browser(labelled: Any) -> None:
     pytest.importorskip("matplotlib")
     pytest.importorskip("jinja2")
