@@ -162,6 +162,10 @@ class ProjectPanel:
             text, self._next_tab = _("There is no case to label: add volumes without label maps."), ""
         elif not project.journal.rounds():
             text = _("{labelled} labelled cases, {waiting} to be labelled. Everything is ready for the first rounds.")
+            if len(labelled) > 1 and not project.cases("validation", usable=True):
+                text += "<br/>" + _(
+                    "To measure the rounds, use a labelled case for validation before they begin: later it has been learned from."
+                )
         else:
             text, self._next_tab, action = _("{waiting} cases were labelled. Review them."), "review", _("Go to the review")
         ui.nextLabel.setText(text.format(labelled=len(labelled), waiting=len(waiting)))

@@ -252,6 +252,21 @@ def test_a_label_in_use_is_kept_and_the_sentence_says_by_which_case(module: Any,
     assert column(ui.labelTable, 2) == ["organ", "gland"]
 
 
+def test_validation_cases_are_asked_for_while_they_are_still_new_to_the_rounds(module: Any, tmp_path: Path) -> None:
+    project = make_sample(module, tmp_path / "p")
+    ui, session = module.widget.ui, module.widget.session
+    assert "ready" in ui.nextLabel.text and "before they begin" in ui.nextLabel.text
+    project.set_role("phantom_000", "validation")
+    session.notify("cases")
+    assert "ready" in ui.nextLabel.text and "before they begin" not in ui.nextLabel.text
+    tip = ui.caseTable.item(0, _USE).toolTip()
+    assert "Every round is measured on it" in tip and "stays in the network" in tip
+    project.set_role("phantom_000", "labelled")
+    project.journal.finish_round(0, {"cases": 2})
+    session.notify("rounds")
+    assert "before they begin" not in ui.nextLabel.text
+
+
 def test_cases_are_taken_out_kept_for_validation_and_used_again(module: Any, tmp_path: Path) -> None:
     project = make_sample(module, tmp_path / "p")
     ui, panel = module.widget.ui, module.widget.panels["project"]
