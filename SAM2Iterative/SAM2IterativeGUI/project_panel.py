@@ -12,6 +12,7 @@ import slicer.util
 from slicer.i18n import tr as _
 
 from SAM2IterativeLib.project import Role
+from SAM2IterativeLib.review import Review
 
 from .case_table import CaseTable
 from .explaining import Explained
@@ -156,7 +157,7 @@ class ProjectPanel:
         self._next_tab, action = "rounds", _("Go to the rounds")
         if not project.cases():
             text, self._next_tab = _("This project is empty. Add volumes below."), ""
-        elif not labelled:
+        elif not Review(project).has_labels():
             text, self._next_tab = _("No case has a label map yet: add at least one, 3 or more are better."), ""
         elif not waiting:
             text, self._next_tab = _("There is no case to label: add volumes without label maps."), ""
