@@ -42,7 +42,7 @@ def test_convergence_and_review_in_words(labelled: Any) -> None:
     assert "The first training is done." in ui.convergenceLabel.text
     assert "0 of 2 cases are reviewed." in ui.convergenceLabel.text
     assert "validation cases" in ui.scoreLabel.text, "how to learn how good it is"
-    assert "new to them" in ui.scoreLabel.text, "a case that was trained on does not tell"
+    assert "did not learn from" in ui.scoreLabel.text, "a case that was trained on does not tell"
     Review(project).accept(project.case("phantom_003"), reviewer="Ada")
     labelled.widget.session.notify("decisions")
     assert "1 of 2 cases are reviewed." in ui.convergenceLabel.text
