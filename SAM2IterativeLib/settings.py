@@ -20,7 +20,7 @@ FORMAT_VERSION = 1
 
 MemoryMode = Literal["G0", "G1", "G1+G2"]
 DensePrompt = Literal["none", "refinable", "everywhere"]
-NetworkKind = Literal["auto", "unet2d", "unet3d", "nnunet"]
+NetworkKind = Literal["auto", "unet2d", "unet3d"]
 
 Settings_ = TypeVar("Settings_")
 

@@ -72,7 +72,7 @@ def make_plan(
 
     Raises:
         DataError: no case, or cases with different channels.
-        SettingsError: a 3-D network was asked for, but the cases are single slices; or a network that is not installed.
+        SettingsError: a 3-D network was asked for, but the cases are single slices.
     """
     if not fingerprints:
         raise DataError("there is no case to plan for.", cure="Import at least one labelled case.")
@@ -136,8 +136,6 @@ def overruled(settings: DedicatedSettings, plan: Plan) -> list[str]:
 def _network(settings: DedicatedSettings, sizes: NDArray[np.float64], spacings: NDArray[np.float64], device: Device) -> Network:
     """3-D on a GPU, and on a CPU 2-D; slices where there is no depth."""
     slices = int(np.median(sizes[:, 0]))
-    if settings.network == "nnunet":
-        raise SettingsError("the network 'nnunet' is not part of this version.", where="dedicated.network", cure="Use 'auto'.")
     if settings.network == "unet3d" and slices < _FEW_SLICES:
         raise SettingsError(
             f"the cases have {slices} slices (median), too few for 'unet3d'.", where="dedicated.network", cure="Use 'unet2d'."

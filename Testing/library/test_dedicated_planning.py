@@ -204,11 +204,9 @@ def test_pictures() -> None:
         plan_for(picture, network="unet3d")
 
 
-def test_no_case_and_a_network_that_is_not_there_are_explained() -> None:
+def test_no_case_is_explained() -> None:
     with pytest.raises(DataError, match="no case to plan for"):
         plan_for()
-    with pytest.raises(SettingsError, match=r"'nnunet' is not part of this version.*Use 'auto'"):
-        plan_for(BRAIN, network="nnunet")
 
 
 def test_nearly_cubic_voxels_are_seen_from_three_sides() -> None:
