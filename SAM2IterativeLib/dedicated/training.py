@@ -292,7 +292,7 @@ class _Training:
         if values.get("kind") != "training" or not isinstance(theirs, dict) or theirs | {"cases": 0} != ours | {"cases": 0}:
             raise WeightsError(
                 "the checkpoint belongs to another plan, seed or starting point.",
-                where=path.name,
+                where=f"{path.parent.name}/{path.name}",
                 cure="Undo the change, or remove the file to begin this round's training again.",
             )
         if theirs != ours:
