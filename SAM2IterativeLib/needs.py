@@ -17,9 +17,9 @@ from .foundation.checkpoints import Foundation, load_foundation
 from .foundation.features import Window, encode_volume
 from .foundation.propagation import Guidance, Propagator
 from .guidance.prompts import reviewed_prompt
-from .iteration import SPACE_PER_VOXEL, Iteration
 from .memory import computer_memory, peak_of_process
 from .messages import Needs, Reporter
+from .preparation import SPACE_PER_VOXEL, Preparation
 from .presets import weights_in_use
 from .pretraining.adaptation import adapts_before_rounds
 from .project import Project
@@ -80,7 +80,7 @@ def estimate_run(project: Project, device: Device, report: Reporter, rounds: int
     Raises:
         WeightsError: they are missing or cannot be used.
     """
-    plan = read_plan(project.plan_path) if project.plan_path.is_file() else Iteration(project, device, report).planned()
+    plan = read_plan(project.plan_path) if project.plan_path.is_file() else Preparation(project, device, report).planned()
     weights = weights_in_use(project.settings.foundation.weights, project.models_folder)
     return estimate_needs(project, plan, device, load_foundation(weights, device), rounds)
 

@@ -233,12 +233,12 @@ class Worker:
 
     def _estimate(self, request: EstimateNeeds) -> None:
         from .dedicated.plan import read_plan
-        from .iteration import Iteration
         from .needs import estimate_needs
+        from .preparation import Preparation
 
         with self._project(request.project) as (project, device):
             planned = project.plan_path.is_file()
-            plan = read_plan(project.plan_path) if planned else Iteration(project, device, self._tell).planned()
+            plan = read_plan(project.plan_path) if planned else Preparation(project, device, self._tell).planned()
             self._tell(estimate_needs(project, plan, device, self._corrector(project, device).foundation, request.rounds))
 
     @contextlib.contextmanager

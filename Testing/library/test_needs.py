@@ -14,9 +14,9 @@ from small_projects import CPU, small_project, tiny_weights
 from SAM2IterativeLib import needs
 from SAM2IterativeLib.dedicated.plan import Plan
 from SAM2IterativeLib.foundation.checkpoints import Foundation, load_foundation
-from SAM2IterativeLib.iteration import Iteration
 from SAM2IterativeLib.memory import computer_memory, peak_of_process
 from SAM2IterativeLib.needs import estimate_needs
+from SAM2IterativeLib.preparation import Preparation
 from SAM2IterativeLib.project import Project
 from SAM2IterativeLib.worker_client import worker_environment
 
@@ -35,7 +35,7 @@ def project(tmp_path: Path) -> Iterator[Project]:
 
 @pytest.fixture
 def plan(project: Project) -> Plan:
-    return Iteration(project, CPU, lambda message: None).planned()
+    return Preparation(project, CPU, lambda message: None).planned()
 
 
 def test_a_trial_gives_plausible_numbers(project: Project, plan: Plan, foundation: Foundation) -> None:
