@@ -54,12 +54,13 @@ def run_demo(folder: Path, device: str, reporter_for: ReporterFor, stop_asked: C
                     raise ProjectError("the demo's run failed, see above.", where=folder.name)
         scores = evaluate(project, references)
         # Imported here: the table belongs to the terminal's floor, which imports this file.
+        from .cli.next_steps import command
         from .cli.result_commands import show_scores
 
         show_scores(scores, console)
         path = write_report(project, None, scores, references)
     console.print(f"Report: [bold]{escape(str(path))}[/]  (open it in a browser)", soft_wrap=True, highlight=False)
-    console.print(f"Try: sam2-iterative status {escape(str(folder / 'project'))}", soft_wrap=True)
+    console.print(f"Try: {command('status', folder / 'project')}", soft_wrap=True, highlight=False)
 
 
 def _settings() -> Settings:

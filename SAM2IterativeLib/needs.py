@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from .dedicated.networks import build_network, memory_format
-from .dedicated.plan import Plan, read_plan
+from .dedicated.plan import Plan
 from .device import Device, release_memory
 from .foundation.checkpoints import Foundation, load_foundation
 from .foundation.features import Window, encode_volume
@@ -80,7 +80,7 @@ def estimate_run(project: Project, device: Device, report: Reporter, rounds: int
     Raises:
         WeightsError: they are missing or cannot be used.
     """
-    plan = read_plan(project.plan_path) if project.plan_path.is_file() else Preparation(project, device, report).planned()
+    plan = Preparation(project, device, report).planned()
     weights = weights_in_use(project.settings.foundation.weights, project.models_folder)
     return estimate_needs(project, plan, device, load_foundation(weights, device), rounds)
 

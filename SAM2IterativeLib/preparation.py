@@ -72,7 +72,9 @@ class Preparation:
         return read_plan(self._project.plan_path, classes=len(self._project.values))
 
     def planned(self) -> Plan:
-        """The plan that the data and the settings of now ask for; no file is written."""
+        """The plan of ``plan.toml``, or the one that the project would get; no file is written."""
+        if self._project.plan_path.is_file():
+            return read_plan(self._project.plan_path)
         return self._planned(self._fingerprints())
 
     def _fingerprints(self) -> dict[str, Fingerprint]:

@@ -232,13 +232,11 @@ class Worker:
         self._tell(FolderPredicted(len(result.written), dict(result.set_aside), time.monotonic() - began))
 
     def _estimate(self, request: EstimateNeeds) -> None:
-        from .dedicated.plan import read_plan
         from .needs import estimate_needs
         from .preparation import Preparation
 
         with self._project(request.project) as (project, device):
-            planned = project.plan_path.is_file()
-            plan = read_plan(project.plan_path) if planned else Preparation(project, device, self._tell).planned()
+            plan = Preparation(project, device, self._tell).planned()
             self._tell(estimate_needs(project, plan, device, self._corrector(project, device).foundation, request.rounds))
 
     @contextlib.contextmanager

@@ -25,6 +25,7 @@ from ..project import Case, Project, Role
 from ..volumes import Geometry, Volume
 from .folders import by_image_stem, label_files
 from .importing import Candidate, ImportOptions, ImportReport, OnCase, import_candidates
+from .known_images import KnownImages
 
 _NEEDED = (
     "SeriesInstanceUID",
@@ -144,8 +145,8 @@ def _candidate(project: Project, number: int, series: Series, role: Role | None,
     first = series.files[0]
     title = f"DICOM series of {first.parent.name}/{first.name} ({len(series.files)} files)"
     digest = hashlib.sha256("".join(sorted(sha256_of(p) for p in series.files)).encode()).hexdigest()
-    known = [case.id for case in project.cases() if case.details.get("source") == digest]
-    name = known[0] if known else f"case_{len(project.cases()) + number:04d}"
+    known = KnownImages(project).of_bytes(digest)
+    name = known[0].id if known else f"case_{len(project.cases()) + number:04d}"
     files = [str(p.absolute()) for p in series.files]
     return Candidate(
         name=name,
