@@ -35,6 +35,7 @@ from .messages import (
 )
 from .methods import load_method
 from .methods.method import Method, RunContext
+from .pace import Pace
 from .preparation import Preparation, setting_aside
 from .pretraining.adaptation import adapt_before_rounds, adapts_before_rounds
 from .project import Case, Project
@@ -73,7 +74,7 @@ class Iteration:
         self.report = report
         self.stop_asked = stop_asked
         self.preparation = Preparation(project, device, report)
-        self._pace = _Pace()
+        self._pace: Pace | None = None
 
     def run(self, rounds: int, *, until_converged: bool = False) -> Verdict:
         """Do up to ``rounds`` further rounds; the first ever includes round 0, the training on the labelled cases alone.
@@ -106,7 +107,7 @@ class Iteration:
             self.report(Warned(sentence))
         for case, sentence in validation_remarks(self.project):
             self.report(Warned(f"{case}: {sentence}"))
-        self._pace.start(rounds_left=last - first + 1)
+        self._pace = Pace(self.project.journal, (TRAINING, *method.stages), lambda round: steps[min(round, 1)], last)
         verdict, news = self.verdict(), self._has_news()
         done = first - 1
         self._clear(method, done - 1)  # unless a kill came between the end of a round and its clearing
@@ -174,12 +175,11 @@ class Iteration:
         numbers |= {"verdict": verdict.reason, "converged": verdict.converged}
         self.project.journal.finish_round(round, numbers)
         self.report(RoundFinished(round, numbers))
-        self._pace.round_finished()
         self._clear(method, round - 1)
 
     def _adapted(self) -> tuple[list[Path], dict[str, float | None]]:
         """SAM2 adapted to the labelled cases, where that helps."""
-        tell = self._fraction(0, ADAPTATION)
+        tell = partial(self._tell, 0, ADAPTATION)
         result = adapt_before_rounds(self.project, self.device, tell, self.stop_asked)
         if result is not None:
             tell(1.0, result.sentence)
@@ -187,7 +187,7 @@ class Iteration:
 
     def _trained(self, method: Method, round: int) -> tuple[list[Path], dict[str, float | None]]:
         self.project.journal.note(_LEARNED, self._known())
-        return list(method.train(round, self._fraction(round, TRAINING))), {}
+        return list(method.train(round, partial(self._tell, round, TRAINING))), {}
 
     def _stage(self, method: Method, round: int, stage: str, taking_part: Collection[str]) -> None:
         cases = [case for case in self.preparation.cases_to_label() if case.id in taking_part]
@@ -199,7 +199,7 @@ class Iteration:
             for done, case in enumerate(waiting, len(cases) - len(waiting)):
                 with setting_aside(self.project, case, self.report):
                     self._unit(round, stage, case, done, len(cases), partial(self._processed, method, round, stage, case))
-                self.report(Progress(round, stage, (done + 1) / len(cases), self._pace.seconds_left()))
+                self._tell(round, stage, (done + 1) / len(cases))
         finally:
             method.end_stage()
         if not any(case.id in taking_part for case in self.preparation.cases_to_label()):
@@ -223,11 +223,9 @@ class Iteration:
         self.project.journal.finish_unit(round, stage, name, files, seconds, numbers)
         self.report(StageFinished(round, stage, case.id if case else None, seconds))
 
-    def _fraction(self, round: int, stage: str) -> Callable[[float, str], None]:
-        def tell(fraction: float, text: str) -> None:
-            self.report(Progress(round, stage, fraction, self._pace.seconds_left(), text))
-
-        return tell
+    def _tell(self, round: int, stage: str, fraction: float, text: str = "") -> None:
+        left = self._pace.seconds_left(round, stage, fraction) if self._pace else None
+        self.report(Progress(round, stage, fraction, left, text))
 
     def _clear(self, method: Method, round: int) -> None:
         """Delete what no later round reads, so that the folder does not grow without bound."""
@@ -237,31 +235,6 @@ class Iteration:
             for pattern in method.no_longer_needed(round):
                 for path in sorted(self.project.artefact(round, case, ".").glob(pattern)):
                     path.unlink(missing_ok=True)
-
-
-class _Pace:
-    """How long the rest will take, from what is done: each round as long as the last one."""
-
-    def __init__(self) -> None:
-        self._began = time.monotonic()
-        self._rounds_left = 0
-        self._round_seconds: list[float] = []
-
-    def start(self, rounds_left: int) -> None:
-        self._began = time.monotonic()
-        self._rounds_left = rounds_left
-
-    def round_finished(self) -> None:
-        now = time.monotonic()
-        self._round_seconds.append(now - self._began - sum(self._round_seconds))
-        self._rounds_left -= 1
-
-    def seconds_left(self) -> float | None:
-        """None until a round is done."""
-        if not self._round_seconds:
-            return None
-        since = time.monotonic() - self._began - sum(self._round_seconds)
-        return max(0.0, self._rounds_left * self._round_seconds[-1] - since)
 
 
 def run_safely(action: Callable[[], Result], report: Reporter) -> Result | None:
