@@ -43,20 +43,6 @@ class QueueEntry:
 
 
 @dataclass(frozen=True)
-class Disagreement:
-    """Two reviewers on one case: their statuses, and Dice per label value where both gave labels (None: absent in both)."""
-
-    reviewers: tuple[str, str]
-    statuses: tuple[Status, Status]
-    dice: dict[int, float | None]
-
-    @property
-    def contradict(self) -> bool:
-        """Whether one rejected the case as a whole and the other one did not."""
-        return (self.statuses[0] == "rejected") != (self.statuses[1] == "rejected")
-
-
-@dataclass(frozen=True)
 class FinalLabels:
     """The best labels there are for a case.
 
@@ -203,11 +189,6 @@ class Review:
         grid, _ = self.project.read_case_header(case if isinstance(case, Case) else self.project.case(case))
         return {k for d in decisions if not d.segments for k in d.slices} >= set(range(grid.slices))
 
-    def contested(self, case: Case | str) -> bool:
-        """Whether one reviewer rejected the case as a whole and another one did not; the newest decision counts meanwhile."""
-        rejected = {self.status(case, reviewer) == "rejected" for reviewer in {d.reviewer for d in self.decisions(case)}}
-        return len(rejected) > 1
-
     def is_open(self, case: Case | str, reviewer: str | None = None) -> bool:
         """Whether something of the case is still to be decided (by one reviewer)."""
         return self.status(case, reviewer) in ("waiting", "partly decided")
@@ -313,11 +294,6 @@ class Review:
         labels, weights = said.over(proposal.array, np.ones(proposal.array.shape, np.float32))
         return FinalLabels(LabelMap(np.where(weights > 0, labels, 0), proposal.geometry), False, decision)
 
-    def disagreement(self, case: Case) -> tuple[Disagreement, ...]:
-        """Every pair of reviewers who decided on this case."""
-        reviewers = sorted({d.reviewer for d in self.decisions(case)})
-        return tuple(self._disagreement(case, pair) for pair in itertools.combinations(reviewers, 2))
-
     def _decide(
         self,
         case: Case,
@@ -373,21 +349,6 @@ class Review:
     def _entry(self, case: Case, uncertainty: float | None) -> QueueEntry:
         reviewers = tuple(dict.fromkeys(d.reviewer for d in self.decisions(case)))
         return QueueEntry(case, self.proposal_round(case), uncertainty, self.status(case), reviewers)
-
-    def _disagreement(self, case: Case, pair: tuple[str, str]) -> Disagreement:
-        first, second = (self.training_labels(case, reviewer) for reviewer in pair)
-        overlaps: dict[int, float | None] = {}
-        if first is not None and second is not None:
-            both = first.reviewed & second.reviewed
-            one, other = first.labels.array[both], second.labels.array[both]
-            overlaps = {value: _dice(one == value, other == value) for value in self.project.values if both.any()}
-        return Disagreement(pair, (self.status(case, pair[0]), self.status(case, pair[1])), overlaps)
-
-
-def _dice(first: np.ndarray, second: np.ndarray) -> float | None:
-    """As ``metrics.dice``, whose SciPy would take longer to load than all of this file's work."""
-    total = int(first.sum()) + int(second.sum())
-    return 2.0 * int((first & second).sum()) / total if total else None
 
 
 def _decision(row: sqlite3.Row) -> Decision:

@@ -9,15 +9,16 @@ from typing import Any
 import numpy as np
 from slicer.i18n import tr as _
 
+from SAM2IterativeLib.agreement import Comparison, comparisons
 from SAM2IterativeLib.decisions import Decision
 from SAM2IterativeLib.drafts import Locks
 from SAM2IterativeLib.errors import ProjectError
-from SAM2IterativeLib.review import Disagreement, Review
+from SAM2IterativeLib.review import Review
 from SAM2IterativeLib.volumes import LabelMap
 
 from .explaining import Explained
 from .review_case import CaseView
-from .review_material import Material
+from .review_material import Material, others_of
 from .review_queue import status_text
 from .scene import CaseScene, Status
 from .scene.segmentations import segment_id_of, value_of
@@ -41,7 +42,7 @@ class Decisions:
             ui.hintLabel,
             *(ui.acceptButton, ui.rejectButton, ui.acceptSegmentButton, ui.rejectSegmentButton, ui.lockButton, ui.takeBackButton),
         )
-        self._compared: tuple[tuple[Decision, ...], tuple[Disagreement, ...]] = ((), ())
+        self._compared: tuple[tuple[Decision, ...], tuple[Comparison, ...]] = ((), ())
         for reason in ("", *_reasons()):
             ui.reasonCombo.addItem(reason)
         ui.segmentsTable.connect("selectionChanged(QItemSelection,QItemSelection)", lambda *_change: self.refresh())
@@ -206,17 +207,21 @@ class Decisions:
         ui.lockButton.text = lock.format(name=name) if name else _("Lock segment (L)")
 
     def _history(self) -> str:
-        """The open case's decisions and disagreements, as HTML."""
+        """The open case's decisions and how reviewers compare, as HTML; what others said only once this reviewer has decided too."""
         material = self._view.material
         if material is None:
             return ""
         review = Review(self._session.require_project())
         decisions = review.decisions(material.case)
-        lines = [self._sentence(decision) for decision in decisions]
-        if decisions != self._compared[0]:  # comparing masks takes long, and this is asked at every click
-            self._compared = decisions, review.disagreement(material.case)
-        for found in self._compared[1]:
-            lines.append(self._disagreement(found.reviewers, found.statuses, found.dice))
+        seen = others_of(review, material.case, material.reviewer).seen
+        lines = [self._sentence(decision) for decision in decisions if seen or decision.reviewer == material.reviewer]
+        if not seen and (names := sorted({decision.reviewer for decision in decisions} - {material.reviewer})):
+            hidden = _("{names} decided; what was said shows once you have decided about the whole case.")
+            lines.append(hidden.format(names=", ".join(f"<b>{escape(name)}</b>" for name in names)))
+        if seen:
+            if decisions != self._compared[0]:  # comparing masks takes long, and this is asked at every click
+                self._compared = decisions, comparisons(review, material.case)
+            lines += [self._comparison(found) for found in self._compared[1]]
         return "<br>".join(lines) if lines else _("Nobody has decided about this case yet.")
 
     def _sentence(self, decision: Decision) -> str:
@@ -229,18 +234,17 @@ class Decisions:
             (f" ({escape(about)})" if about else "") + (f" – {escape(said)}" if said else "")
         )
 
-    def _disagreement(self, reviewers: tuple[str, str], statuses: tuple[str, str], dice: dict[int, float | None]) -> str:
+    def _comparison(self, found: Comparison) -> str:
         names = {label.value: label.name for label in self._session.require_project().settings.labels}
-        pairs = [f"{escape(names.get(v, str(v)))} {d:.2f}" for v, d in dice.items() if d is not None]
-        same = statuses[0] == statuses[1] and all(d is None or d >= 0.995 for d in dice.values())
-        colour = "#2e7d32" if same else "#b3541e"
-        text = (
-            _("agree")
-            if same
-            else _("disagree: {first} against {second}").format(first=status_text(statuses[0]), second=status_text(statuses[1]))
-        )
+        pairs = [f"{escape(names.get(v, str(v)))} {d:.2f}" for v, d in found.dice.items() if d is not None]
+        verdicts = {"agree": _("agree"), "differ": _("differ"), "contradict": _("contradict each other")}
+        text = verdicts[found.verdict]
+        if found.verdict != "agree":
+            text += ": " + _("{first} against {second}").format(first=status_text(found.statuses[0]), second=status_text(found.statuses[1]))
         overlap = "; " + _("overlap (Dice): ") + ", ".join(pairs) if pairs else ""
-        return f'<span style="color: {colour}"><b>{escape(reviewers[0])}</b> / <b>{escape(reviewers[1])}</b> {text}{overlap}</span>'
+        first, second = (f"<b>{escape(name)}</b>" for name in found.reviewers)
+        colour = "#2e7d32" if found.verdict == "agree" else "#b3541e"
+        return f'<span style="color: {colour}">{first} / {second} {text}{overlap}</span>'
 
     # Within
 

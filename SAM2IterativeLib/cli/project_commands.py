@@ -14,6 +14,7 @@ from rich.markup import escape
 from rich.progress import Progress as Bar
 from rich.table import Table
 
+from ..agreement import contested
 from ..errors import DataError
 from ..exchange import ImportOptions, ImportReport, import_any
 from ..learning import learning_of, validation_remarks
@@ -167,9 +168,10 @@ def status(project: ProjectFolder, cases: Annotated[bool, typer.Option("--cases"
         _show_unfinished(found)
         unproposed = f"{len(queue) - len(waiting)} have no proposal yet, " if len(queue) > len(waiting) else ""
         console.print(f"{len(waiting)} cases wait for review, {unproposed}{len({d.case for d in review.decisions()})} are decided.")
-        contested = [case.id for case in everyone if review.contested(case)]
-        if contested:
-            remark("Reviewers disagree on", f"{', '.join(contested)}. The newest decision counts; 'review show' has them all.")
+        contradicted = [case.id for case in everyone if contested(review, case)]
+        if contradicted:
+            names = ", ".join(contradicted)
+            remark("Reviewers contradict each other on", f"{names}. The newest decision counts; 'review show' has them all.")
         used = found.disk_used()
         console.print("Disk: " + ", ".join(f"{name} {size / 1e6:.1f} MB" for name, size in used.items() if size))
         if cases:

@@ -11,6 +11,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
+from ..agreement import comparisons, contested
 from ..exchange import labelled_mask, read_labels
 from ..project import Case, Project
 from ..review import Review
@@ -47,10 +48,10 @@ def list_cases(
         for column in ("case", "round", "uncertainty", "status", "reviewers"):
             table.add_column(column)
         for entry in review.queue(order, decided=decided):  # type: ignore[arg-type] # checked above
-            contested = "" if not review.contested(entry.case) else ", but reviewers disagree"
+            contest = ", but reviewers contradict each other" if contested(review, entry.case) else ""
             number = "–" if entry.uncertainty is None else f"{entry.uncertainty:.3f}"
             round_ = "–" if entry.round is None else str(entry.round)
-            status = review_state(entry.status, entry.round) + contested
+            status = review_state(entry.status, entry.round) + contest
             table.add_row(escape(entry.case.id), round_, number, status, escape(", ".join(entry.reviewers)))
         show_with_legend(console, table, ["uncertainty"])
 
@@ -77,10 +78,11 @@ def show(project: ProjectFolder, case: _CaseId) -> None:
             taken_back = " (taken back)" if decision.withdrawn_at else ""
             words = " ".join(w for w in (decision.reason, decision.comment) if w)
             console.print(f"  {decision.time} {escape(decision.reviewer)}: {decision.kind}{taken_back} {escape(words)}", highlight=False)
-        for pair in review.disagreement(chosen):
-            shares = ", ".join(f"label {v}: {'–' if d is None else f'{d:.3f}'}" for v, d in pair.dice.items())
-            words = f"they disagree, {' and '.join(pair.statuses)}" if pair.contradict else f"Dice {shares or 'not comparable'}"
-            console.print(f"  {escape(' and '.join(pair.reviewers))}: {words}", highlight=False)
+        names = {label.value: label.name for label in found.settings.labels}
+        for pair in comparisons(review, chosen):
+            shares = ", ".join(f"{names.get(v, v)} {'–' if d is None else f'{d:.3f}'}" for v, d in pair.dice.items())
+            words = f"{pair.verdict} ({' and '.join(pair.statuses)}){f'; Dice {shares}' if shares else ''}"
+            console.print(f"  {escape(' and '.join(pair.reviewers))} {escape(words)}", highlight=False)
 
 
 @app.command()
@@ -146,8 +148,8 @@ def _tell(project: Project, case: Case) -> None:
     review = Review(project)
     newest = review.current(case)
     by = f" by {newest.reviewer}" if newest else ""
-    disagree = " Reviewers disagree on this case; the newest decision counts." if review.contested(case) else ""
-    console.print(f"{escape(case.id)}: {review.status(case)}{escape(by)}.{disagree}")
+    contest = " Reviewers contradict each other on this case; the newest decision counts." if contested(review, case) else ""
+    console.print(f"{escape(case.id)}: {review.status(case)}{escape(by)}.{contest}")
 
 
 def _values(project: Project, text: str) -> tuple[int, ...]:

@@ -11,6 +11,7 @@ from typing import Any
 import jinja2
 
 from .. import __version__
+from ..agreement import comparisons
 from ..errors import DataError, ProjectError
 from ..learning import learning_of
 from ..project import Case, Project
@@ -185,12 +186,12 @@ def _facts(project: Project, round: int, case: Case, evaluation: Mapping[str, An
 
 
 def _review(project: Project) -> dict[str, Any]:
-    """Decisions, oldest first, and where reviewers differ."""
+    """Decisions, oldest first, and reviewers compared where several decided."""
     review = Review(project)
     names = dict(zip(project.values, project.label_names, strict=True))
     return {
         "names": names,
         "decisions": review.decisions(),
         "withdrawn": sum(bool(decision.withdrawn_at) for decision in review.decisions(withdrawn=True)),
-        "disagreements": [(case.id, disagreement) for case in project.cases() for disagreement in review.disagreement(case)],
+        "compared": [(case.id, pair) for case in project.cases() for pair in comparisons(review, case)],
     }

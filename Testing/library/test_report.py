@@ -285,7 +285,7 @@ def test_decisions_and_disagreement_are_listed(done: Project) -> None:
     assert "b corrected the whole case 1 Grace" in text
     assert "c accepted posterior 2 slices 1 Ada" in text
     assert "Taken back since: 1." in text
-    assert "Ada and Grace accepted and corrected 0.500 0.500" in text
+    assert "Ada and Grace accepted and corrected differ 0.500 0.500" in text
 
 
 def test_changed_settings_plan_and_provenance_are_told(done: Project) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from small_cases import OBLIQUE, small_image, small_labels
 
+from SAM2IterativeLib.agreement import comparisons, contested
 from SAM2IterativeLib.decisions import Decision, Layers
 from SAM2IterativeLib.errors import DataError, GeometryError, ProjectError
 from SAM2IterativeLib.files import sha256_of
@@ -228,13 +229,32 @@ def test_a_second_reviewer_stands_beside_the_first(review: Review) -> None:
     review.accept(case, reviewer="Ada")
     assert [e.case.id for e in review.queue(reviewer="Bo")] == ["c", "b"]
     review.correct(case, small_labels(1), reviewer="Bo")
-    (pair,) = review.disagreement(case)
-    assert pair.reviewers == ("Ada", "Bo") and pair.statuses == ("accepted", "corrected")
+    (pair,) = comparisons(review, case)
+    assert pair.reviewers == ("Ada", "Bo") and pair.statuses == ("accepted", "corrected") and pair.verdict == "differ"
+    assert not contested(review, case), "they differ, but both gave labels"
     for value in (1, 2):
         first, second = small_labels().array == value, small_labels(1).array == value
         assert pair.dice[value] == pytest.approx(2 * (first & second).sum() / (first.sum() + second.sum()))
     ada = review.training_labels(case, "Ada")
     assert ada is not None and np.array_equal(ada.labels.array, small_labels().array)
+
+
+def test_two_reviewers_agree_differ_or_contradict(review: Review) -> None:
+    case = review.project.case("b")
+
+    def verdict() -> str:
+        (pair,) = comparisons(review, case)
+        return pair.verdict
+
+    review.accept(case, reviewer="Ada")
+    review.correct(case, small_labels(), reviewer="Bo")
+    assert verdict() == "agree", "the same mask, whatever the button was"
+    review.correct(case, small_labels(1), reviewer="Bo")
+    assert verdict() == "differ" and not contested(review, case)
+    review.reject(case, reviewer="Bo")
+    assert verdict() == "contradict" and contested(review, case)
+    review.reject(case, reviewer="Ada")
+    assert verdict() == "agree" and not contested(review, case)
 
 
 def test_a_labelled_case_brings_its_own_labels_and_can_be_corrected(review: Review) -> None:

@@ -360,7 +360,7 @@ class TestDecisions:
         harness.click(panel.ui.acceptButton)
         assert "Dr. A</b> / <b>Dr. B" in panel.ui.historyLabel.text
         with monkeypatch.context() as patch:
-            patch.setattr(Review, "disagreement", None)
+            patch.setattr("SAM2IterativeGUI.review_decisions.comparisons", None)
             panel.decisions.select(300)
             panel.decisions.refresh()
         assert "Dr. A</b> / <b>Dr. B" in panel.ui.historyLabel.text
@@ -467,17 +467,19 @@ class TestDecisions:
         assert _decisions(panel) == [("case_2", "accepted", ()), ("case_1", "accepted", ())]
         assert panel.view.material.case.id == "case_3"
 
-    def test_two_reviewers_stand_side_by_side_with_their_disagreement(self, panel: Any, make_panel: Any, folder: Path) -> None:
+    def test_two_reviewers_stand_side_by_side(self, panel: Any, make_panel: Any, folder: Path) -> None:
         harness.click(panel.ui.acceptButton)
         second = make_panel(folder, reviewer="Dr. B")
         harness.click(second.ui.nextCaseButton)
         np.testing.assert_array_equal(_shown(second), second.view.material.proposal.array)
+        assert "<b>Dr. A</b> decided; what was said shows once" in second.ui.historyLabel.text, "nobody is swayed"
+        assert "accepted" not in second.ui.historyLabel.text
         second.toggle_correcting()
         _paint(second)
         harness.click(second.ui.acceptButton)
         text = second.ui.historyLabel.text
         assert "<b>Dr. A</b>" in text and "<b>Dr. B</b>" in text
-        assert "disagree: accepted against corrected" in text and "gland 0." in text
+        assert "differ: accepted against corrected" in text and "gland 0." in text
         assert second.ui.takeBackButton.enabled
         assert [d.reviewer for d in Review(second.session.project).decisions()] == ["Dr. A", "Dr. B"]
 
