@@ -48,7 +48,7 @@ def list_cases(
         for column in ("case", "round", "uncertainty", "status", "reviewers"):
             table.add_column(column)
         for entry in review.queue(order, decided=decided):  # type: ignore[arg-type] # checked above
-            contest = ", but reviewers contradict each other" if contested(review, entry.case) else ""
+            contest = ", contradicted" if contested(review, entry.case) else ""
             number = "–" if entry.uncertainty is None else f"{entry.uncertainty:.3f}"
             round_ = "–" if entry.round is None else str(entry.round)
             status = review_state(entry.status, entry.round) + contest

@@ -145,7 +145,7 @@ def test_review_from_list_to_take_back(tmp_path: Path) -> None:
     assert "Ann" in shown and "fine" in shown
     assert "case_2" not in call("review", "list", folder)
     said = call("review", "reject", folder, "case_3", "--reviewer", "Ann", "--reason", "leaks")
-    assert "rejected by Ann. Reviewers contradict" in said and "reviewers contradict" in call("review", "list", folder, "--all")
+    assert "rejected by Ann. Reviewers contradict" in said and ", contradicted" in call("review", "list", folder, "--all")
     assert "contradict (rejected and corrected)" in call("review", "show", folder, "case_3")
     assert "Reviewers contradict each other on: case_3" in call("status", folder)
     assert "Taken back: corrected on case_3 by Bob" in call("review", "take-back", folder, "case_3", "--reviewer", "Bob")
