@@ -49,8 +49,8 @@ PRESETS = {
         "compact",
         "compact.safetensors",
         "",
-        10_341_828,
-        "be95d86498133108f226c21d6551e160a477e62af3a170ec72a88a48f738c04a",
+        10_341_796,
+        "29aa7dbc2284b093a5d146145aead072d7e6ae6c6a9e0f856fa26dd8e6fdfe3c",
         "Shipped: small, fast on a CPU, trained on generated volumes only.",
     ),
     "sam2.1-tiny": Preset(
