@@ -1,4 +1,4 @@
-"""Every round's label maps against references, and apart the cases in which no person had a hand: only they judge the loop's own work.
+"""Every round's label maps against references; rounds are compared by the cases that every round labelled and no person had a hand in.
 
 Read, compared and forgotten: no reference is ever copied into the project, and nothing here writes. Floor 4, yet torch-free.
 """
@@ -48,13 +48,13 @@ def evaluate(project: Project, references_folder: str | Path, on_case: OnCase | 
     Returns:
         One JSON object: ``cases`` (scored), ``labels`` (names, the keys of every ``per_class``), ``label_values`` (by name),
         ``rounds``; ``reviewed_cases`` (scored ones that people decided on), ``touched_cases`` (scored ones in which people had a hand
-        when the newest round labelled them, see ``touched_by_people``) and ``untouched_cases`` (how many others were scored); and what
-        did not take part: ``labelled_cases``, ``cases_without_reference``, ``references_without_case``, ``errors`` and ``remarks``
-        (sentences by case id).
+        when the newest round labelled them, see ``touched_by_people``), ``late_cases`` (scored ones that some round did not label) and
+        ``compared_cases`` (the others, by which rounds are compared; where there are none, late ones too); and what did not take part:
+        ``labelled_cases``, ``cases_without_reference``, ``references_without_case``, ``errors`` and ``remarks`` (sentences by case id).
         Each round: ``round``; ``coarse``, ``propagated`` and ``pseudo_label`` as ``metrics.summarise`` has them, misses counted;
         ``missing``, case ids by label map that the round did not make, or that were changed since; ``uncertainty_error_spearman``,
         see ``SliceErrors``, and ``uncertainty_error`` with its numbers of slices and its values ``per_class`` and ``per_case``; and
-        ``untouched``: the three summaries and the correlation once more, without ``per_case``, of the cases that are not touched.
+        ``compared``: the three summaries and the correlation once more, without ``per_case``, of the ``compared_cases``.
 
     Raises:
         DataError: no round is finished, no such folder, no reference fits a case, or none could be compared with a label map.
@@ -197,21 +197,24 @@ def _result(project: Project, matched: References, rounds: Mapping[int, _RoundSc
     scored = {case for scores in rounds.values() for found in scores.scores.values() for case in found}
     reviewed = {decision.case for decision in Review(project).decisions()}
     touched = scored & touched_by_people(project, max(rounds))
+    late = {case for case in scored if any(case not in scores.scores["pseudo_label"] for scores in rounds.values())}
+    compared = scored - touched - late or scored - touched
     return {
         "cases": len(scored),
         "labels": list(names.values()),
         "label_values": {name: int(value) for value, name in names.items()},
-        "rounds": [_round_result(round, scores, names, touched) for round, scores in sorted(rounds.items())],
+        "rounds": [_round_result(round, scores, names, scored - compared) for round, scores in sorted(rounds.items())],
         "reviewed_cases": sorted(scored & reviewed),
         "touched_cases": sorted(touched),
-        "untouched_cases": len(scored - touched),
+        "late_cases": sorted(late),
+        "compared_cases": sorted(compared),
         "labelled_cases": matched.labelled,
         "cases_without_reference": matched.cases_without,
         "references_without_case": matched.without_case,
     }
 
 
-def _round_result(round: int, scores: _RoundScores, names: Mapping[str, str], touched: Collection[str]) -> dict[str, Any]:
+def _round_result(round: int, scores: _RoundScores, names: Mapping[str, str], left_out: Collection[str]) -> dict[str, Any]:
     errors = scores.slice_errors
     table: dict[str, Any] = {"round": round, **scores.means(names)}
     table["missing"] = {name: cases for name, cases in scores.missing.items() if cases}
@@ -221,10 +224,10 @@ def _round_result(round: int, scores: _RoundScores, names: Mapping[str, str], to
         "per_class": {name: errors.spearman(class_index=c) for c, name in enumerate(names.values(), 1)},
         "per_case": {case: errors.spearman(case=case) for case in errors.of_case},
     }
-    untouched = scores.without(touched).means(names)
+    compared = scores.without(left_out).means(names)
     for name in LABEL_MAPS:
-        del untouched[name]["per_case"]  # the round's own has them
-    table["untouched"] = untouched
+        del compared[name]["per_case"]  # the round's own has them
+    table["compared"] = compared
     return table
 
 

@@ -24,10 +24,12 @@ from .guidance.pseudo_label import fuse
 from .messages import CaseSetAside, Progress, Reporter, Warned
 from .project import Project
 from .settings import PseudoLabelSettings
-from .volumes import LabelMap, read_header, read_volume, write_label_map
+from .volumes import LabelMap, read_header, read_label_map, read_volume, write_label_map
 
 RECORD = "sam2-iterative.json"
 """Stands beside the label maps and says which network made which file; a run that was stopped goes on by it."""
+_BEGUN = ""
+"""Stands in the record in the place of the hash of a file that is not finished."""
 _OTHER_SUFFIX = {".jpg": ".png", ".jpeg": ".png", ".nhdr": ".nrrd", ".mhd": ".mha"}
 """JPEG blurs labels, and a header with a file beside it cannot be written whole or not at all."""
 
@@ -67,7 +69,8 @@ def predict_folder(
     Label maps bear their images' names and lie on their grids. An image that cannot be used is set aside and named; the others go on.
 
     Args:
-        output: a new or empty folder, or one that this project's same network began to fill: finished files are kept.
+        output: a new or empty folder, or one that this project's same network began to fill: finished files are kept, and so is what
+            a person corrected there or put there (the image is set aside).
 
     Raises:
         DataError: no image there, or the output folder holds something else.
@@ -92,8 +95,9 @@ def predict_folder(
                 require_channels(volume.array.shape[-1] if volume.colour else 1, plan.channels, image.name)
                 probabilities = predictor.predict(volume.array, volume.geometry, stop=stop)
                 classes = labels_of(probabilities, plan, volume.geometry.spacing)
+                record.begin(name, image)
                 write_label_map(record.folder / name, LabelMap.of_classes(classes, project.values, volume.geometry))
-                record.add(name, image)
+                record.finish(name, image)
             written.append(name)
         except DataError as error:
             set_aside.append((image.name, error.sentence))
@@ -110,6 +114,15 @@ def _name_of_labels(image: Path) -> str:
     if suffix in _PAGED and _is_stack(image):
         return stem_of(image) + ".nii.gz"
     return stem_of(image) + _OTHER_SUFFIX.get(suffix, suffix)
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether a label map can be read: what a person saved can, what was cut off cannot."""
+    try:
+        read_label_map(path)
+    except DataError:
+        return False
+    return True
 
 
 def _is_stack(image: Path) -> bool:
@@ -161,18 +174,34 @@ class _Record:
         """Whether this label map is finished, whole, and of this very image.
 
         Raises:
-            DataError: another image of the same name made it.
+            DataError: another image of the same name made it, or a person made or changed it, who keeps it.
         """
-        entry = self.table["files"].get(name)
-        if entry is None:
-            return False
-        if entry["image"] != image.name:
+        entry, path = self.table["files"].get(name), self.folder / name
+        if entry is not None and entry["image"] != image.name:
             raise DataError(f"its label map would overwrite that of {entry['image']}.", where=image.name, cure="Rename one of them.")
-        path = self.folder / name
-        return entry["image_sha256"] == sha256_of(image) and path.is_file() and entry["sha256"] == sha256_of(path)
+        if not path.exists():
+            return False
+        cure = "Move it elsewhere to have the network's instead."
+        if entry is None:
+            raise DataError(f"{name} lies in the output folder, is not the network's, and is kept.", where=image.name, cure=cure)
+        if entry["sha256"] == _BEGUN:
+            return False
+        if entry["sha256"] != sha256_of(path):
+            if not _is_whole(path):
+                return False
+            raise DataError(f"its label map {name} was changed after it was written, and is kept.", where=image.name, cure=cure)
+        return bool(entry["image_sha256"] == sha256_of(image))
 
-    def add(self, name: str, image: Path) -> None:
-        self.table["files"][name] = {"image": image.name, "image_sha256": sha256_of(image), "sha256": sha256_of(self.folder / name)}
+    def begin(self, name: str, image: Path) -> None:
+        """Say that this label map is about to be written: what a kill leaves of it is nobody else's."""
+        self._note(name, image, _BEGUN)
+
+    def finish(self, name: str, image: Path) -> None:
+        """Say that it is whole."""
+        self._note(name, image, sha256_of(self.folder / name))
+
+    def _note(self, name: str, image: Path, digest: str) -> None:
+        self.table["files"][name] = {"image": image.name, "image_sha256": sha256_of(image), "sha256": digest}
         self.write()
 
     def write(self) -> None:

@@ -81,7 +81,7 @@ class Review:
         Raises:
             ProjectError: no proposal to accept; the case has a label map of its own; the project is read-only; no reviewer named.
         """
-        if case.label is not None and case.role != "unlabelled":
+        if case.has_own_labels:
             cure = "If its label map is wrong, correct it."
             raise ProjectError("it has a label map of its own, which no proposal takes the place of.", where=case.id, cure=cure)
         if label_map is None:
@@ -189,6 +189,10 @@ class Review:
         grid, _ = self.project.read_case_header(case if isinstance(case, Case) else self.project.case(case))
         return {k for d in decisions if not d.segments for k in d.slices} >= set(range(grid.slices))
 
+    def decided(self) -> tuple[str, ...]:
+        """Ids of the cases of which nothing is still to be decided, since people decided."""
+        return tuple(case for case in dict.fromkeys(d.case for d in self.decisions()) if not self.is_open(case))
+
     def is_open(self, case: Case | str, reviewer: str | None = None) -> bool:
         """Whether something of the case is still to be decided (by one reviewer)."""
         return self.status(case, reviewer) in ("waiting", "partly decided")
@@ -249,7 +253,7 @@ class Review:
             None if nobody said anything.
         """
         decisions = [d for d in self.decisions(case) if reviewer in (None, d.reviewer)]
-        own = self.project.read_case_label(case) if case.label is not None and case.role != "unlabelled" and reviewer is None else None
+        own = self.project.read_case_label(case) if case.has_own_labels and reviewer is None else None
         if own is None and not decisions:
             return None
         maps = {d.number: self.label_map(d) for d in decisions if d.label_file}

@@ -18,7 +18,7 @@ from .methods.method import RunContext
 from .metrics import score_case, summarise
 from .project import Case, Project
 from .settings import to_table
-from .volumes import read_label_map
+from .volumes import LabelMap, read_label_map
 
 _MEANS = ("uncertainty", "agreement", "stability", "key_frames", "abstained_classes", "foundation_share")
 
@@ -43,8 +43,8 @@ def round_numbers(run: RunContext, round: int, cases: Sequence[Case], scored: Ma
         **means,
         "cases": len(unlabelled),
         "open_cases": len(still_open),
-        "decided_cases": len({decision.case for decision in run.review.decisions()}),
-        "validation": _validation(run.project, round, validation, scored),
+        "decided_cases": len(run.review.decided()),
+        "validation": _validation(run, round, validation, scored),
         "validation_cases": len(validation),
         "validation_scored": [case.id for case in validation],
         "validation_left_out": left_out,
@@ -58,18 +58,25 @@ def _mean(project: Project, round: int, cases: Sequence[Case], name: str) -> flo
     return float(np.mean(known)) if known else None
 
 
-def _validation(project: Project, round: int, cases: Sequence[Case], scored: Mapping[str, str]) -> dict[str, Any]:
+def _validation(run: RunContext, round: int, cases: Sequence[Case], scored: Mapping[str, str]) -> dict[str, Any]:
     """Scores of the validation cases, whose label maps nothing but this looks at."""
+    project, references = run.project, {case.id: _reference(run, case) for case in cases}
     table: dict[str, Any] = {}
     for name, file in scored.items() if cases else ():
         scores = {}
         for case in cases:
-            reference = project.read_case_label(case)
+            reference = references[case.id]
             found = read_label_map(project.artefact(round, case, file), trusted=True)
             scores[case.id] = score_case(found.array, reference.array, reference.geometry.spacing, project.values)
         summary = summarise(scores)
         table[name] = {key: summary[key] for key in ("dice", "hd95_mm", "missed")}
     return table
+
+
+def _reference(run: RunContext, case: Case) -> LabelMap:
+    """The case's own label map as people corrected it. A rejection does not say what is true: then it is the map as it came."""
+    said = run.review.training_labels(case)
+    return said.labels if said is not None and said.complete else run.project.read_case_label(case)
 
 
 def provenance(run: RunContext) -> dict[str, Any]:

@@ -28,6 +28,7 @@ TERMS = {
     "abstained_classes": Term("abstained", "labels a case that SAM2 was not asked about", 2),
     "foundation_share": Term("SAM2's share", "how much of a pseudo-label was its answer, the rest the network's", 2),
     "decided_cases": Term("decided", "cases that people had decided when the round ended", 0),
+    "validation_cases": Term("scored", "validation cases of which the Dice is the mean; rounds with other cases are no comparison", 0),
     "dice": Term("Dice", "overlap with the true labels, from 0 to 1; a missed structure counts 0"),
     "hd95_mm": Term("HD95", "distance in mm within which 95 % of the borders lie; a missed structure counts with the image's diagonal", 1),
     "missed": Term("missed", "structures that were not found at all", 0),

@@ -104,7 +104,7 @@ def state_of(case: Case, review: Review) -> tuple[str, str]:
             "rejected": (_("rejected"), _("A reviewer rejected the labels; nothing learns from them.")),
             "partly decided": (_("partly reviewed"), _("Some segments or slices are decided.")),
         }[status]
-    if case.label is not None:
+    if case.has_own_labels:
         return _("labelled by hand"), _("It came with a label map.")
     if review.proposal_round(case) is not None:
         return _("waits for review"), _("A round labelled it.")

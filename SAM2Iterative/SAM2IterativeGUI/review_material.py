@@ -70,7 +70,7 @@ def read_material(project: Project, case: Case, reviewer: str) -> Material:
 
 def _proposal(project: Project, review: Review, case: Case) -> LabelMap | None:
     """What is there to review: the labels that came with the case, else the newest pseudo-label."""
-    if case.label is not None:
+    if case.has_own_labels:
         return project.read_case_label(case)
     return review.proposal(case)[1] if review.proposal_round(case) is not None else None
 

@@ -323,7 +323,7 @@ class ReviewPanel(VTKObservationMixin):
             self.ui.caseLabel.text = _("No case is open. Click one in the queue, or press N.")
             return
         newest = Review(project).proposal_round(material.case) or 0
-        if material.case.label is not None:
+        if material.case.has_own_labels:
             text = _("the labels that came with it.")
         elif material.round == 0:
             text = _("no round has proposed labels for it yet: draw them yourself, or run a round first.")

@@ -22,6 +22,7 @@ from ..project import Project, Role
 from ..review import Review
 from ..settings import Settings
 from ..vocabulary import review_state
+from ..wording import counted
 from .console import ProjectFolder, console, opened, remark
 from .next_steps import command
 from .tables import rounds_table, show_with_legend
@@ -166,8 +167,9 @@ def status(project: ProjectFolder, cases: Annotated[bool, typer.Option("--cases"
                 remark(f"  {case.id} (set aside)", case.set_aside)
         _show_rounds(found)
         _show_unfinished(found)
-        unproposed = f"{len(queue) - len(waiting)} have no proposal yet, " if len(queue) > len(waiting) else ""
-        console.print(f"{len(waiting)} cases wait for review, {unproposed}{len({d.case for d in review.decisions()})} are decided.")
+        unproposed = f"{len(queue) - len(waiting)} without a proposal yet, " if len(queue) > len(waiting) else ""
+        waits = f"{counted(len(waiting), 'case')} {'waits' if len(waiting) == 1 else 'wait'} for review"
+        console.print(f"{waits}, {unproposed}{len(review.decided())} decided.")
         contradicted = [case.id for case in everyone if contested(review, case)]
         if contradicted:
             names = ", ".join(contradicted)

@@ -32,7 +32,9 @@ def rounds_table(project: Project) -> tuple[Table, list[str]]:
     """All finished rounds, a row each, and the terms of its legend; with validation cases the Dice of their pseudo-labels."""
     rounds = project.journal.rounds()
     dice = {r: validation_dice(numbers, "pseudo_label") for r, numbers in rounds.items()}
-    terms = [*_OF_ROUNDS, *(["dice"] if any(value is not None for value in dice.values()) else []), "decided_cases"]
+    scored = {tuple(numbers["validation_scored"]) for numbers in rounds.values() if "validation_scored" in numbers}
+    measured = ["dice", *(["validation_cases"] if len(scored) > 1 else [])] if any(value is not None for value in dice.values()) else []
+    terms = [*_OF_ROUNDS, *measured, "decided_cases"]
     table = _table("Rounds", ["round", *(TERMS[key].name for key in terms)])
     for r, numbers in rounds.items():
         values = {**numbers, "dice": dice[r], "decided_cases": numbers.get("decided_cases", 0)}
@@ -62,10 +64,11 @@ def validation_dice(numbers: Mapping[str, Any], label_map: str) -> float | None:
 
 def scores_table(result: Mapping[str, Any]) -> Table:
     """Dice, HD95 and missed structures per round and label map: of the cases that no person touched, with the Dice of all beside them."""
-    touched, others = len(result["touched_cases"]), result["untouched_cases"]
+    touched, others = len(result["touched_cases"]), len(result["compared_cases"])
     title = f"{counted(result['cases'], 'case')} with references; HD95 in mm"
-    if touched:
-        title = f"{counted(others, 'case')} that no person touched, of {result['cases']} with references; HD95 in mm"
+    if 0 < others < result["cases"]:
+        which = ["no person touched"] * bool(touched) + ["every round labelled"] * bool(_left_out_as_late(result))
+        title = f"{counted(others, 'case')} that {' and '.join(which)}, of {result['cases']} with references; HD95 in mm"
     if not others:
         title = f"People had a hand in every case with a reference ({result['cases']}); HD95 in mm"
     table = Table(title=title, title_justify="left", pad_edge=False, show_edge=False)
@@ -77,7 +80,7 @@ def scores_table(result: Mapping[str, Any]) -> Table:
         table.add_column(f"all {result['cases']}\nDice", justify="right")
     table.add_column("finds\nerrors", justify="right")
     for row in result["rounds"]:
-        shown = row["untouched"] if others else row
+        shown = row["compared"] if others else row
         everyone = [TERMS["dice"].text(row["pseudo_label"]["dice"])] if beside else []
         spearman = TERMS["finds_errors"].text(shown["uncertainty_error_spearman"])
         table.add_row(str(row["round"]), *(_cell(shown[name]) for name in LABEL_MAPS), *everyone, spearman)
@@ -86,13 +89,22 @@ def scores_table(result: Mapping[str, Any]) -> Table:
 
 def scores_legend(result: Mapping[str, Any]) -> str:
     """What the columns of ``scores_table`` mean."""
-    text = legend("dice", "hd95_mm", "missed", "finds_errors").replace("missed: ", "miss: ")
-    if not result["touched_cases"]:
-        return text
-    return (
-        f"{text} A person touched {', '.join(result['touched_cases'])}: decided on it before the newest round, or the loop learned from a"
-        " person's labels of it. So its score is not the loop's work alone."
-    )
+    sentences = [legend("dice", "hd95_mm", "missed", "finds_errors").replace("missed: ", "miss: ")]
+    if result["touched_cases"]:
+        sentences.append(
+            f"A person touched {', '.join(result['touched_cases'])}: decided on it before the newest round, or the loop learned from a"
+            " person's labels of it. So its score is not the loop's work alone."
+        )
+    if result["late_cases"]:
+        sentences.append(f"Not every round labelled {', '.join(result['late_cases'])}.")
+        if not _left_out_as_late(result):
+            sentences.append("So the rounds are not compared over the same cases.")
+    return " ".join(sentences)
+
+
+def _left_out_as_late(result: Mapping[str, Any]) -> bool:
+    """Whether cases that some round did not label are left out of the table; they are not where there would be none."""
+    return not set(result["late_cases"]) <= set(result["touched_cases"]) | set(result["compared_cases"])
 
 
 def _cell(scores: Mapping[str, Any]) -> str:

@@ -7,6 +7,7 @@ segmentation object must name the images it belongs to.
 from __future__ import annotations
 
 import hashlib
+import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,12 +17,13 @@ import numpy as np
 import pydicom
 import SimpleITK as sitk
 from pydicom import Dataset
-from pydicom.errors import InvalidDicomError
+from pydicom.errors import BytesLengthException, InvalidDicomError
 
 from ..errors import DataError
 from ..files import path_for_itk, sha256_of
 from ..intake import NotOrthonormalError, require_orthonormal
 from ..project import Case, Project, Role
+from ..project.case import opaque_case_id
 from ..volumes import Geometry, Volume
 from .folders import by_image_stem, label_files
 from .importing import Candidate, ImportOptions, ImportReport, OnCase, import_candidates
@@ -40,6 +42,11 @@ _NEEDED = (
     "ImageOrientationPatient",
     "SliceThickness",
 )
+_UNREADABLE = (
+    *(InvalidDicomError, BytesLengthException, struct.error, OSError, EOFError),
+    *(ValueError, KeyError, NotImplementedError, AttributeError, TypeError),
+)
+"""What pydicom raises for files and values that are no sound DICOM."""
 _GAP_TOLERANCE = 0.01
 _TEXT_TOLERANCE = 1e-4
 """Header numbers are decimal text, so the same spacing may be written with more digits in one slice than in another."""
@@ -65,7 +72,7 @@ def find_series(folder: str | Path) -> tuple[Series, ...]:
 
 
 def _sorted_out(root: Path) -> tuple[tuple[Series, ...], tuple[Path, ...]]:
-    """See ``find_series``; and the files that begin as DICOM does, but whose header breaks off: a slice may be missing from its series."""
+    """See ``find_series``; and the files that begin as DICOM does, but whose header is damaged: a slice may be missing from its series."""
     if not root.is_dir():
         raise DataError("there is no such folder.", where=root.name, cure="Check the name.")
     found: dict[str, dict[tuple[str, int], Path]] = {}
@@ -106,9 +113,10 @@ def import_dicom(
     found, broken = _sorted_out(Path(folder))
     masks, ignored = label_files(labels) if labels is not None else ([], [])
     by_stem = by_image_stem(masks)
-    candidates = [_candidate(project, n, series, role, by_stem) for n, series in enumerate(found, 1)]
+    taken = {case.id for case in project.cases()}
+    candidates = [_candidate(project, series, taken, role, by_stem) for series in found]
     ignored += [p.name for p in masks if p not in {c.label for c in candidates}]
-    sentence = "it begins like a DICOM file and breaks off; if it is a slice, its series is not whole. Copy it again, then import again."
+    sentence = "it begins like a DICOM file and is damaged; if it is a slice, its series is not whole. Copy it again, then import again."
     damaged = [(path.name, f"{path.name}: {sentence}") for path in broken]
     return import_candidates(
         project, candidates, label_names=label_names, options=options, ignored=ignored, unusable=damaged, on_case=on_case
@@ -141,12 +149,14 @@ def read_series(series: Series, where: str) -> Volume:
     return Volume(array.astype(np.float32) if array.dtype.itemsize > 4 else array, geometry)
 
 
-def _candidate(project: Project, number: int, series: Series, role: Role | None, labels: Mapping[str, Path]) -> Candidate:
+def _candidate(project: Project, series: Series, taken: set[str], role: Role | None, labels: Mapping[str, Path]) -> Candidate:
+    """The case that a series is, or becomes: then with the next id that is not ``taken``, by which a label map may already know it."""
     first = series.files[0]
     title = f"DICOM series of {first.parent.name}/{first.name} ({len(series.files)} files)"
     digest = hashlib.sha256("".join(sorted(sha256_of(p) for p in series.files)).encode()).hexdigest()
     known = KnownImages(project).of_bytes(digest)
-    name = known[0].id if known else f"case_{len(project.cases()) + number:04d}"
+    name = known[0].id if known else opaque_case_id(taken)
+    taken.add(name)
     files = [str(p.absolute()) for p in series.files]
     return Candidate(
         name=name,
@@ -164,7 +174,8 @@ def _header(path: Path) -> Dataset | None:
     """The few fields that are needed; None for a file that is no DICOM. The 128 bytes before a header may be missing, as in old files."""
     try:
         header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=list(_NEEDED), force=path.suffix.lower() in _DICOM_SUFFIXES)
-    except (InvalidDicomError, OSError, EOFError, ValueError, KeyError, NotImplementedError, AttributeError, TypeError):
+        list(header)  # pydicom reads a value when it is asked for, and what is unsound shall show here
+    except _UNREADABLE:
         return None
     return header if "SOPClassUID" in header or "Rows" in header else None
 
@@ -186,7 +197,7 @@ def _ordered(headers: dict[Path, Dataset], where: str) -> tuple[list[Path], Geom
     """The files from the first to the last slice, and the grid they form."""
     try:
         return _arranged(headers, where)
-    except (ValueError, TypeError, AttributeError) as error:
+    except _UNREADABLE as error:
         cure = "Save it as NIfTI or NRRD from Slicer, then import that."
         raise DataError(f"a header of its slices is not sound ({error}).", where=where, cure=cure) from error
 

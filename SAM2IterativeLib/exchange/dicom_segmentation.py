@@ -15,6 +15,7 @@ from pydicom import Dataset
 from pydicom.uid import generate_uid
 
 from .. import __version__
+from ..errors import DataError
 from ..files import atomic_write
 from ..project import Case
 from ..settings import Label
@@ -25,14 +26,22 @@ from .terminology import Code, codes_of
 _MAY_LACK = ("PatientName", "PatientID", "PatientBirthDate", "PatientSex", "AccessionNumber", "StudyID", "StudyDate", "StudyTime")
 """Attributes that the standard lets be empty and that de-identified files leave out; highdicom wants them there."""
 
+_MUST_HAVE = ("StudyInstanceUID", "SOPClassUID", "FrameOfReferenceUID")
+"""What a segmentation takes over from its images and cannot make up."""
+
 
 def write_segmentation(case: Case, label_map: LabelMap, labels: Sequence[Label], path: Path, reviewer: str = "") -> None:
     """Write a segmentation that belongs to the series a case came from. It names the patient, as that series does.
 
     Raises:
-        DataError: the case did not come from DICOM, or its series is no longer where it was.
+        DataError: the case did not come from DICOM, its series is no longer where it was, or lacks what a segmentation must refer to.
     """
-    segmentation = segmentation_of(source_datasets(case), label_map, labels, reviewer)
+    sources = source_datasets(case)
+    lacking = next((name for dataset, name in itertools.product(sources, _MUST_HAVE) if not dataset.get(name)), None)
+    if lacking:
+        sentence = f"its series does not say its {lacking}, without which there is no DICOM segmentation."
+        raise DataError(sentence, where=case.id, cure="Export it as NIfTI or seg.nrrd.")
+    segmentation = segmentation_of(sources, label_map, labels, reviewer)
     segmentation.SpecificCharacterSet = "ISO_IR 192"  # UTF-8, since label names may be in any script
     with atomic_write(path) as temporary:
         segmentation.save_as(temporary)
@@ -48,9 +57,12 @@ def segmentation_of(sources: Sequence[Dataset], label_map: LabelMap, labels: Seq
         reviewer: who vouches for it; empty for an unreviewed pseudo-label.
     """
     present = [label for label in labels if label.value in label_map.values] or list(labels[:1])
-    for dataset, name in itertools.product(sources, _MAY_LACK):
-        if name not in dataset:
-            setattr(dataset, name, "")
+    for dataset in sources:
+        for name in _MAY_LACK:
+            if name not in dataset:
+                setattr(dataset, name, "")
+        if not dataset.get("SliceThickness"):
+            dataset.SliceThickness = label_map.geometry.spacing[0]
     pixels = label_map.classes([label.value for label in labels])
     number_of = {label.value: n for n, label in enumerate(present, 1)}
     table = np.array([0, *(number_of.get(label.value, 0) for label in labels)], np.uint8)

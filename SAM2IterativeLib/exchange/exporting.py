@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from ..errors import DataError, ProjectError, ResourceError
+from ..errors import DataError, ProjectError
 from ..files import require_empty
 from ..project import Case, Project
 from ..review import FinalLabels
@@ -51,7 +51,7 @@ def export_labels(
 
     Raises:
         ProjectError: the folder is not empty, or the format is unknown.
-        ResourceError: the disk is full; nothing is left in the folder then.
+        ResourceError: the disk is full. Whatever ends the export, nothing is left in the folder then.
     """
     target = Path(folder)
     require_empty(target)
@@ -72,7 +72,7 @@ def export_labels(
             written.append(path)
         except (DataError, ProjectError) as error:
             refused.append((case.id, error.sentence))
-        except ResourceError:
+        except BaseException:
             for path in written:  # half an export would pass for a whole one, and stand in the way of the next
                 path.unlink(missing_ok=True)
             raise

@@ -42,6 +42,11 @@ class Case:
     details: dict[str, Any] = field(default_factory=dict)
 
     @property
+    def has_own_labels(self) -> bool:
+        """Whether its label map counts: that of a case that was made unlabelled is kept, but not looked at."""
+        return self.label is not None and self.role != "unlabelled"
+
+    @property
     def usable(self) -> bool:
         """Whether the case takes part: neither set aside nor excluded."""
         return not self.set_aside and self.role != "excluded"

@@ -61,17 +61,19 @@ class Scores:
 
 
 def reference_scores(evaluation: Mapping[str, Any]) -> Scores:
-    """The scores of an evaluation's result: of the cases in which no person had a hand, of all only where there is none such."""
+    """The scores of an evaluation's result: of the cases that compare rounds, of all only where people had a hand in every one."""
     entries = {int(entry["round"]): entry for entry in evaluation["rounds"]}
-    touched, others = set(evaluation["touched_cases"]), evaluation["untouched_cases"]
-    shown = {r: entry["untouched"] if others else entry for r, entry in entries.items()}
+    touched, late, compared = (set(evaluation[f"{name}_cases"]) for name in ("touched", "late", "compared"))
+    others = len(compared)
+    shown = {r: entry["compared"] if others else entry for r, entry in entries.items()}
     rounds = {r: {name: found[name] for name in LABEL_MAPS} for r, found in shown.items()}
-    cases = {r: set(entry["pseudo_label"]["per_case"]) - (touched if others else set()) for r, entry in entries.items()}
-    source = f"{counted(others, 'reference')} that the loop never saw, of cases that no person touched"
+    cases = {
+        r: set(entry["pseudo_label"]["per_case"]) & (compared or set(entry["pseudo_label"]["per_case"])) for r, entry in entries.items()
+    }
+    which = ["no person touched"] * bool(touched) + ["every round labelled"] * bool(late - touched - compared)
+    source = f"{counted(others, 'reference')} that the loop never saw" + (f", of cases that {' and '.join(which)}" if which else "")
     if not others:
         source = f"{counted(evaluation['cases'], 'reference')} of cases in all of which people had a hand"
-    elif not touched:
-        source = f"{counted(others, 'reference')} that the loop never saw"
     with_people = {r: entry["pseudo_label"]["dice"] for r, entry in entries.items()} if touched and others else {}
     finds_errors = {r: found["uncertainty_error_spearman"] for r, found in shown.items()}
     return Scores(rounds, "Against references", source, cases, finds_errors, with_people, evaluation["cases"], by_people=not others)

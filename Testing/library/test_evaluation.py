@@ -225,8 +225,8 @@ def test_cases_in_which_people_had_a_hand_are_named(project: Project, references
     Review(project).accept(project.case("b"), reviewer="Ada")
     found = evaluate(project, references)
     assert found["reviewed_cases"] == ["b"]
-    assert (found["touched_cases"], found["untouched_cases"]) == ([], 2), "a decision leaves the proposal that it is about as it is"
-    assert found["rounds"][0]["untouched"]["pseudo_label"]["dice"] == found["rounds"][0]["pseudo_label"]["dice"]
+    assert (found["touched_cases"], len(found["compared_cases"])) == ([], 2), "a decision leaves the proposal that it is about as it is"
+    assert found["rounds"][0]["compared"]["pseudo_label"]["dice"] == found["rounds"][0]["pseudo_label"]["dice"]
 
 
 def test_cases_that_people_touched_are_scored_apart(project: Project, references: Path) -> None:
@@ -234,12 +234,27 @@ def test_cases_that_people_touched_are_scored_apart(project: Project, references
     write_round(project, 1, project.case("c"), coarse=TRUE, pseudo_label=np.where(TRUE == 2, 0, TRUE), uncertainty=np.zeros(TRUE.shape))
     Review(project).correct(project.case("b"), small_labels(), reviewer="Ada", round=0)
     found = evaluate(project, references)
-    assert (found["touched_cases"], found["untouched_cases"], found["cases"]) == (["b"], 1, 2)
+    assert (found["touched_cases"], len(found["compared_cases"]), found["cases"]) == (["b"], 1, 2)
     newest = found["rounds"][1]
     assert newest["pseudo_label"]["dice"] == pytest.approx(0.75), "the documented means stay those of all cases"
-    assert newest["untouched"]["pseudo_label"]["dice"] == pytest.approx(0.5)
-    assert "per_case" not in newest["untouched"]["pseudo_label"]
+    assert newest["compared"]["pseudo_label"]["dice"] == pytest.approx(0.5)
+    assert "per_case" not in newest["compared"]["pseudo_label"]
     json.dumps(found, allow_nan=False)
+
+
+def test_rounds_are_compared_over_the_cases_that_every_round_labelled(project: Project, references: Path) -> None:
+    b, c = project.case("b"), project.case("c")
+    half = np.where(TRUE == 2, 0, TRUE)
+    for round, case, labels in ((0, b, half), (1, b, TRUE), (1, c, half)):
+        write_round(project, round, case, coarse=labels, pseudo_label=labels, uncertainty=np.zeros(TRUE.shape))
+    for round in (0, 1):
+        project.journal.finish_round(round, {})
+    found = evaluate(project, references)
+    assert (found["late_cases"], found["compared_cases"], found["cases"]) == (["c"], ["b"], 2)
+    assert [entry["compared"]["pseudo_label"]["dice"] for entry in found["rounds"]] == [pytest.approx(0.5), 1.0]
+    assert found["rounds"][1]["pseudo_label"]["dice"] == pytest.approx(0.75), "the documented means stay those of all cases"
+    Review(project).correct(b, small_labels(), reviewer="Ada", round=0)
+    assert evaluate(project, references)["compared_cases"] == ["c"], "a late one rather than none"
 
 
 def test_what_was_learned_from_a_persons_labels_is_touched(project: Project, references: Path) -> None:

@@ -65,7 +65,7 @@ def imported(project: Project, tmp_path: Path) -> Project:
 
 
 def _labels(project: Project) -> LabelMap:
-    image = project.read_case_image(project.case("case_0004"))
+    image = project.read_case_image(project.case("case_0001"))
     array = np.zeros(image.array.shape, np.uint8)
     array[1:4, 2:6, 3:8] = 1
     array[2, 6, 1:3] = 2
@@ -100,8 +100,8 @@ def test_several_series_and_other_files(project: Project, tmp_path: Path) -> Non
     write_series(tmp_path / "all" / "two")
     (tmp_path / "all" / "README").write_text("no image")
     report = import_any(project, tmp_path / "all")
-    assert [(c.id, c.role) for c in report.added] == [("case_0004", "unlabelled"), ("case_0005", "unlabelled")]
-    assert import_any(project, tmp_path / "all").known == ("case_0004", "case_0005")
+    assert [(c.id, c.role) for c in report.added] == [("case_0001", "unlabelled"), ("case_0002", "unlabelled")]
+    assert import_any(project, tmp_path / "all").known == ("case_0001", "case_0002")
     assert len(project.cases()) == 5
 
 
@@ -211,7 +211,18 @@ def test_a_slice_that_breaks_off_is_named(project: Project, tmp_path: Path) -> N
     last.write_bytes(last.read_bytes()[:200])
     report = import_any(project, folder)
     assert len(report.added) == 1
-    assert [name for name, _ in report.set_aside] == [last.name] and "breaks off" in report.set_aside[0][1]
+    assert [name for name, _ in report.set_aside] == [last.name] and "is damaged" in report.set_aside[0][1]
+
+
+@pytest.mark.parametrize("change", [lambda data: data[:1083], lambda data: data.replace(b"US\x02\x00\x08\x00", b"US\x01\x00\x08", 1)])
+def test_a_slice_that_pydicom_cannot_read_is_named(project: Project, tmp_path: Path, change: Callable[[bytes], bytes]) -> None:
+    """A header that ends within a field, and a number that is half as long as it must be."""
+    folder = write_series(tmp_path / "s")
+    last = max(folder.iterdir(), key=lambda p: pydicom.dcmread(p).ImagePositionPatient[2])
+    last.write_bytes(change(last.read_bytes()))
+    report = import_any(project, folder)
+    assert len(report.added) == 1
+    assert [name for name, _ in report.set_aside] == [last.name] and "is damaged" in report.set_aside[0][1]
 
 
 def test_the_list_of_contents_of_a_disc_is_no_broken_slice(project: Project, tmp_path: Path) -> None:
@@ -267,11 +278,15 @@ def test_label_maps_join_series_by_the_id_of_their_case(project: Project, tmp_pa
     assert [case.id for case in report.completed] == [added[1].id] and report.ignored == ("nobody.nii.gz",)
     assert len(project.cases()) == before + 2
     assert np.array_equal(project.read_case_label(project.case(added[1].id)).array, drawn)
+    shutil.rmtree(tmp_path / "scans" / "first")
+    write_series(tmp_path / "scans" / "third")
+    (new,) = import_any(project, tmp_path / "scans", tmp_path / "labels").added
+    assert new.role == "unlabelled" and new.id not in {case.id for case in added}, "a label map of another case is none of its own"
 
 
 def test_the_identity_appears_nowhere(imported: Project) -> None:
     """The one local file that maps cases to paths apart, nothing in the project knows the patient."""
-    case = imported.case("case_0004")
+    case = imported.case("case_0001")
     Review(imported).correct(case, _labels(imported), reviewer="Ada")
     secrets = (b"Doe", b"Jane", b"ID-4711", b"19700101", b"ACC-0815", b"Doc^Tor")
     for path in (p for p in imported.folder.rglob("*") if p.is_file()):
@@ -282,9 +297,9 @@ def test_the_identity_appears_nowhere(imported: Project) -> None:
 
 def test_segmentation_objects(imported: Project, tmp_path: Path) -> None:
     labels = _labels(imported)
-    Review(imported).correct(imported.case("case_0004"), labels, reviewer="Ada")
+    Review(imported).correct(imported.case("case_0001"), labels, reviewer="Ada")
     report = export_labels(imported, tmp_path / "out", "dicom")
-    assert [p.name for p in report.written] == ["case_0004.seg.dcm"]
+    assert [p.name for p in report.written] == ["case_0001.seg.dcm"]
     assert dict(report.refused)["a"] == "a: the case did not come from DICOM. Export it as NIfTI or seg.nrrd."
     segmentation = pydicom.dcmread(report.written[0])
     source = pydicom.dcmread(next((tmp_path / "Jane Doe").iterdir()))
@@ -301,7 +316,7 @@ def test_segmentation_objects(imported: Project, tmp_path: Path) -> None:
 def _as_label_map(path: Path, project: Project) -> np.ndarray:
     """Place each frame by its position in the patient, as a viewer would."""
     segmentation = pydicom.dcmread(path)
-    geometry = project.read_case_image(project.case("case_0004")).geometry
+    geometry = project.read_case_image(project.case("case_0001")).geometry
     array = np.zeros(geometry.size, np.uint8)
     for frame, groups in zip(segmentation.pixel_array, segmentation.PerFrameFunctionalGroupsSequence, strict=True):
         position = np.array(groups.PlanePositionSequence[0].ImagePositionPatient, dtype=float) * (-1, -1, 1)
@@ -325,6 +340,19 @@ def test_a_segmentation_of_files_that_name_nobody(project: Project, tmp_path: Pa
     assert (segmentation.PatientName, segmentation.PatientBirthDate, segmentation.StudyDate) == ("", "", "")
 
 
+@pytest.mark.parametrize("name", ["StudyInstanceUID", "SOPClassUID", "FrameOfReferenceUID"])
+def test_a_series_that_lacks_what_a_segmentation_refers_to_is_left_out(project: Project, tmp_path: Path, name: str) -> None:
+    import_any(project, write_series(tmp_path / "all" / "s", _without(name)))
+    import_any(project, write_series(tmp_path / "all" / "t", _without("SliceThickness")))
+    for case in ("case_0001", "case_0002"):
+        Review(project).correct(project.case(case), _labels(project), reviewer="Ada")
+    report = export_labels(project, tmp_path / "out", "dicom")
+    assert f"does not say its {name}" in dict(report.refused)["case_0001"]
+    (written,) = report.written
+    thickness = pydicom.dcmread(written).SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0].SliceThickness
+    assert float(thickness) == pytest.approx(2.5), "the distance of the slices says it"
+
+
 def _umlaut(k: int, data: pydicom.Dataset) -> None:
     data.SpecificCharacterSet, data.PatientName = "ISO_IR 100", "Müller^Jörg"
 
@@ -333,7 +361,7 @@ def test_names_beyond_ascii(project: Project, tmp_path: Path) -> None:
     import_any(project, write_series(tmp_path / "s", _umlaut))
     first, second = project.settings.labels
     project.change_settings(replace(project.settings, labels=(replace(first, name="Drüse 腺"), second)))
-    Review(project).correct(project.case("case_0004"), _labels(project), reviewer="Ada")
+    Review(project).correct(project.case("case_0001"), _labels(project), reviewer="Ada")
     written = pydicom.dcmread(export_labels(project, tmp_path / "out", "dicom").written[0])
     assert written.SegmentSequence[0].SegmentLabel == "Drüse 腺"
     assert str(written.PatientName) == "Müller^Jörg"
@@ -341,14 +369,14 @@ def test_names_beyond_ascii(project: Project, tmp_path: Path) -> None:
 
 def test_an_empty_segmentation(imported: Project, tmp_path: Path) -> None:
     empty = LabelMap(np.zeros_like(_labels(imported).array), _labels(imported).geometry)
-    Review(imported).correct(imported.case("case_0004"), empty, reviewer="Ada")
+    Review(imported).correct(imported.case("case_0001"), empty, reviewer="Ada")
     report = export_labels(imported, tmp_path / "out", "dicom")
     assert not pydicom.dcmread(report.written[0]).pixel_array.any()
 
 
 def test_a_series_that_moved_away_is_told(imported: Project, tmp_path: Path) -> None:
-    Review(imported).correct(imported.case("case_0004"), _labels(imported), reviewer="Ada")
+    Review(imported).correct(imported.case("case_0001"), _labels(imported), reviewer="Ada")
     shutil.move(tmp_path / "Jane Doe", tmp_path / "elsewhere")
     report = export_labels(imported, tmp_path / "out", "dicom")
     assert not report.written
-    assert f"{SLICES} of the {SLICES} files of its series are no longer where they were" in dict(report.refused)["case_0004"]
+    assert f"{SLICES} of the {SLICES} files of its series are no longer where they were" in dict(report.refused)["case_0001"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ from SAM2IterativeLib.iteration import TRAINING, Iteration
 from SAM2IterativeLib.messages import CaseSetAside, Message, Progress, Warned
 from SAM2IterativeLib.phantom import phantom_case
 from SAM2IterativeLib.project import Project
-from SAM2IterativeLib.volumes import Geometry, Volume, read_label_map, write_volume
+from SAM2IterativeLib.volumes import Geometry, Volume, read_label_map, write_label_map, write_volume
 
 
 def finish_training(project: Project, round: int, seed: int) -> None:
@@ -124,6 +125,22 @@ def test_results_of_two_networks_are_never_mixed(project: Project, images: Path,
 def test_nothing_of_a_person_is_overwritten(project: Project, images: Path) -> None:
     with pytest.raises(DataError, match="not empty"):
         predict_folder(project, images, images, CPU)
+
+
+def test_what_a_person_corrected_or_put_there_is_kept_and_named(project: Project, images: Path, tmp_path: Path) -> None:
+    output = tmp_path / "labels"
+    predict_folder(project, images, output, CPU)
+    corrected = read_label_map(output / "a.nii.gz")
+    write_label_map(output / "a.nii.gz", replace(corrected, array=np.full_like(corrected.array, project.values[0])))
+    write_volume(images / "d.nii.gz", phantom_case(7, size=(5, 24, 30))[0])
+    write_label_map(output / "d.nii.gz", corrected)
+    before = {name: (output / name).read_bytes() for name in ("a.nii.gz", "d.nii.gz")}
+    result = predict_folder(project, images, output, CPU)
+    assert {name: (output / name).read_bytes() for name in before} == before
+    told = dict(result.set_aside)
+    assert "was changed after it was written, and is kept" in told["a.nii.gz"]
+    assert "is not the network's, and is kept" in told["d.nii.gz"]
+    assert result.written == ("b.nrrd", "c.png")
 
 
 def test_two_images_of_one_name_do_not_share_a_label_map(project: Project, tmp_path: Path) -> None:
