@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import getpass
 from dataclasses import dataclass
 from typing import Literal
 
@@ -46,6 +48,13 @@ class Decision:
     def whole(self) -> bool:
         """Whether it speaks about the whole case."""
         return not self.segments and not self.slices
+
+
+def user_name() -> str:
+    """The name of the computer's user; empty for one without a name, as in some containers."""
+    with contextlib.suppress(OSError, KeyError, ImportError):
+        return getpass.getuser()
+    return ""
 
 
 @dataclass(frozen=True)

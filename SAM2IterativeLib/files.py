@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import re
 import shutil
 import tempfile
 import time
@@ -25,6 +26,8 @@ PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
 _TEMPORARY = ".writing-"
 _BUSY_ON_WINDOWS = (5, 32, 33)  # access denied, sharing violation, lock violation: a scanner or a sync client reads the file
 _FULL = (errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC))
+_WRITTEN_SHORT = re.compile(r"^\d+ requested and \d+ written")
+"""How NumPy says, without an error number, that the disk is full."""
 _FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
@@ -172,7 +175,7 @@ def explained(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in _FULL:
+        if error.errno in _FULL or _WRITTEN_SHORT.search(str(error)):
             raise ResourceError(
                 "the disk is full, the file was not written.",
                 where=path.name,

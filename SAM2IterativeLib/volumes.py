@@ -19,6 +19,7 @@ from .files import PICTURE_SUFFIXES, atomic_write, path_for_itk, suffix_of
 from .geometry import Geometry as Geometry
 from .geometry import values_text
 from .intake import NotOrthonormalError, examine, nearest_orthonormal, read_nifti_voxels, require_orthonormal
+from .label_pictures import palette_indices, without_soft_edges
 
 _MOST_LABELS = 256
 _SUSPICIOUS_LABELS = 32
@@ -124,7 +125,8 @@ def read_header(path: str | Path) -> tuple[Geometry, int]:
 
 
 def read_label_map(path: str | Path, *, trusted: bool = False) -> LabelMap:
-    """Read a label map: whole numbers from 0 to 65535, one per voxel. A JPEG mask is cut at 128, since JPEG blurs values.
+    """Read a label map: whole numbers from 0 to 65535, one per voxel; of a PNG with a palette the indices. Masks with soft edges
+    are cut at 128, see ``label_pictures``.
 
     Raises:
         DataError: negative or fractional values, colours, or so many values that it is an image.
@@ -134,8 +136,7 @@ def read_label_map(path: str | Path, *, trusted: bool = False) -> LabelMap:
         examine(path)
     image = _read_image(path)
     array = _image_array(image, path, label=True)
-    if suffix_of(path) in (".jpg", ".jpeg"):
-        array = np.where(array >= 128, 255, 0)
+    array = without_soft_edges(array, blurred=suffix_of(path) in (".jpg", ".jpeg"))
     return LabelMap(_label_array(array, path.name), _sound_geometry(image, path))
 
 
@@ -273,8 +274,12 @@ def _colour_array(array: np.ndarray, path: Path, label: bool) -> np.ndarray:
         return array[..., 0]
     array = array[..., :3]
     if label:
+        indices = palette_indices(path, array)
+        if indices is not None:
+            return indices
         if np.ptp(array.astype(np.int64), axis=-1).any():
-            raise DataError("it is a colour picture, given as labels.", where=path.name, cure="Save one whole number per pixel.")
+            cure = "Save one whole number per pixel, without a palette."
+            raise DataError("it is a colour picture, given as labels.", where=path.name, cure=cure)
         return array[..., 0]
     if array.dtype not in (np.uint8, np.uint16):
         raise DataError(f"its colours are stored as {array.dtype}; 8 or 16 bits are expected.", where=path.name, cure="Save it as PNG.")

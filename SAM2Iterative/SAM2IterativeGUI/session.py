@@ -6,7 +6,6 @@ Nothing is kept here that the project folder does not hold; a session can be dro
 from __future__ import annotations
 
 import contextlib
-import getpass
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Literal
 import qt
 from slicer.i18n import tr as _
 
+from SAM2IterativeLib.decisions import user_name
 from SAM2IterativeLib.errors import ProjectError, SettingsError
 from SAM2IterativeLib.messages import (
     CaseSetAside,
@@ -144,11 +144,7 @@ class Session(Observable[Topic]):
     def reviewer(self) -> str:
         """Who reviews, as it is written beside each decision; at first the name of the computer's user."""
         kept = str(qt.QSettings().value(_REVIEWER, "") or "").strip()
-        if kept:
-            return kept
-        with contextlib.suppress(OSError, KeyError, ImportError):  # a user without a name, as in some containers
-            return getpass.getuser()
-        return ""
+        return kept or user_name()
 
     @reviewer.setter
     def reviewer(self, name: str) -> None:

@@ -34,6 +34,9 @@ _Resample = Annotated[bool, typer.Option("--resample-sheared", help="Make right-
 _Mismatch = Annotated[
     str, typer.Option("--on-mismatch", help="Label map on another grid than its image: refuse, 'copy geometry', or resample.")
 ]
+_Channel = Annotated[
+    int | None, typer.Option("--channel", min=0, help="Which channel to take of images with several (nnU-Net's numbers), from 0.")
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -53,6 +56,7 @@ def new(
     opaque_ids: _Opaque = False,
     resample_sheared: _Resample = False,
     on_mismatch: _Mismatch = "refuse",
+    channel: _Channel = None,
 ) -> None:
     """Make a project from a folder of images, some of them with label maps."""
     from ..methods import method_names
@@ -60,7 +64,8 @@ def new(
     if method not in method_names():
         raise typer.BadParameter(f"known methods are {', '.join(method_names())}", param_hint="--method")
     with _nothing_left_without_cases(project), Project.create(project, Settings(method=method)) as made:
-        report = _import(made, images, labels, label_names, None, opaque_ids, resample_sheared, on_mismatch)
+        options = _options(opaque_ids, resample_sheared, on_mismatch, channel)
+        report = _import(made, images, labels, label_names, None, options)
         _show_import(made, report)
         if not report.added:
             raise DataError("no image could be used.", where=images.name, cure="Mend the files, then try again.")
@@ -81,9 +86,10 @@ def _nothing_left_without_cases(folder: Path) -> Iterator[None]:
         yield
     finally:
         if empty and folder.is_dir() and not (folder / "cases").exists():
-            shutil.rmtree(folder)
-            if existed:
-                folder.mkdir()
+            for path in folder.iterdir():  # the folder itself stays where it was there: it may be the one that one is in
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+            if not existed:
+                folder.rmdir()
 
 
 def import_cases(
@@ -95,28 +101,24 @@ def import_cases(
     opaque_ids: _Opaque = False,
     resample_sheared: _Resample = False,
     on_mismatch: _Mismatch = "refuse",
+    channel: _Channel = None,
 ) -> None:
     """Add cases to a project."""
     with opened(project, to_write=True) as found:
         role: Role | None = "validation" if validation else None
-        _show_import(found, _import(found, images, labels, label_names, role, opaque_ids, resample_sheared, on_mismatch))
+        options = _options(opaque_ids, resample_sheared, on_mismatch, channel)
+        _show_import(found, _import(found, images, labels, label_names, role, options))
         for case, sentence in validation_remarks(found) if validation else ():
             remark(case, sentence)
 
 
-def _import(
-    project: Project,
-    images: Path,
-    labels: Path | None,
-    names: str,
-    role: Role | None,
-    opaque_ids: bool,
-    resample_sheared: bool,
-    on_mismatch: str,
-) -> ImportReport:
+def _options(opaque_ids: bool, resample_sheared: bool, on_mismatch: str, channel: int | None) -> ImportOptions:
     if on_mismatch not in ("refuse", "copy geometry", "resample"):
         raise typer.BadParameter("refuse, 'copy geometry' or resample", param_hint="--on-mismatch")
-    options = ImportOptions(resample_sheared, on_mismatch, opaque_ids)  # type: ignore[arg-type] # checked above
+    return ImportOptions(resample_sheared, on_mismatch, opaque_ids, channel)  # type: ignore[arg-type] # checked above
+
+
+def _import(project: Project, images: Path, labels: Path | None, names: str, role: Role | None, options: ImportOptions) -> ImportReport:
     with Bar(console=console, transient=True) as bar:
         task = bar.add_task("Reading", total=None)
         return import_any(
@@ -140,7 +142,7 @@ def _show_import(project: Project, report: ImportReport) -> None:
         remark(f"Left out, {what}", ", ".join(report.ignored))
     labelled = sum(case.label is not None for case in report.added)
     console.print(
-        f"{len(report.added)} cases added, {labelled} of them with a label map; {len(report.completed)} completed,"
+        f"{counted(len(report.added), 'case')} added, {labelled} of them with a label map; {len(report.completed)} completed,"
         f" {len(report.known)} known already, {len(report.set_aside)} set aside."
     )
     _show_labels(project)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from ..agreement import comparisons, contested
+from ..decisions import user_name
 from ..exchange import labelled_mask, read_labels
 from ..project import Case, Project
 from ..review import Review
@@ -27,7 +27,7 @@ app = typer.Typer(
 
 _CaseId = Annotated[str, typer.Argument(metavar="CASE", help="The case's id.", show_default=False)]
 _Reviewer = Annotated[
-    str, typer.Option("--reviewer", help="Who decides, or decided.", default_factory=getpass.getuser, show_default="your user name")
+    str, typer.Option("--reviewer", help="Who decides, or decided.", default_factory=user_name, show_default="your user name")
 ]
 _Comment = Annotated[str, typer.Option("--comment")]
 _Segments = Annotated[str, typer.Option("--segments", help="Only these labels: values or names by comma.")]

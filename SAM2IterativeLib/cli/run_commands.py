@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -98,7 +98,7 @@ def _tell_time_of_a_round(project: Project, folder: Path) -> None:
         console.print(how, soft_wrap=True, highlight=False)
 
 
-@contextmanager
+@contextlib.contextmanager
 def failures_as_events(events: bool) -> Iterator[None]:
     """Tell a program that reads events also of what keeps a run from beginning."""
     try:
@@ -109,7 +109,7 @@ def failures_as_events(events: bool) -> Iterator[None]:
         raise
 
 
-@contextmanager
+@contextlib.contextmanager
 def reporter(project: Project, events: bool, stop: StopFlag | None = None) -> Iterator[Reporter]:
     """Where messages go: the project's log file, and JSON lines or the live display; ``stop`` learns what it would have to wait for."""
     display = None if events else LiveDisplay(console)
@@ -119,8 +119,9 @@ def reporter(project: Project, events: bool, stop: StopFlag | None = None) -> It
             if stop is not None and isinstance(message, StageStarted):
                 stop.waits_for = unit_name(message)
             line = to_line(message)
-            log.write(line + "\n")
-            log.flush()
+            with contextlib.suppress(OSError):  # a full disk: the run itself will say so
+                log.write(line + "\n")
+                log.flush()
             if display is None:
                 sys.stdout.write(line + "\n")
                 sys.stdout.flush()
@@ -134,7 +135,7 @@ def reporter(project: Project, events: bool, stop: StopFlag | None = None) -> It
                 display.close()
 
 
-@contextmanager
+@contextlib.contextmanager
 def stop_on_interrupt() -> Iterator[StopFlag]:
     """Ctrl-C (and SIGTERM) asks for a stop at the next safe point; a second Ctrl-C interrupts at once."""
     flag = StopFlag()

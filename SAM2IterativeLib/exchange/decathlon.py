@@ -7,9 +7,9 @@ from typing import Any
 
 from ..errors import DataError
 from ..files import resolve_under, stem_of
-from ..project import Project, Role, label_of
+from ..project import Project, Role
+from .dataset_json import described_labels, listed, read_description
 from .importing import Candidate, ImportOptions, ImportReport, OnCase, import_candidates
-from .nnunet import read_description
 
 
 def import_decathlon(
@@ -35,9 +35,9 @@ def import_decathlon(
     root = Path(folder)
     description = read_description(root / "dataset.json")
     if not project.values:
-        labels = [(int(value), str(name)) for value, name in dict(description.get("labels", {})).items()]
-        project.add_labels(tuple(label_of(value, name) for value, name in sorted(labels) if value))
-    candidates = [_candidate(root, entry, role) for entry in (*description.get("training", ()), *description.get("test", ()))]
+        project.add_labels(described_labels(description, root.name))
+    entries = [entry for name in ("training", "test") for entry in listed(description, name, root.name)]
+    candidates = [_candidate(root, entry, role) for entry in entries]
     if not candidates:
         raise DataError("dataset.json lists no images.", where=root.name, cure="Choose the folder of a decathlon dataset.")
     return import_candidates(project, candidates, options=options, on_case=on_case)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,8 @@ from ..project import Project, Role
 from .importing import Candidate, ImportOptions, ImportReport, OnCase, import_candidates
 
 _LABEL_ENDINGS = ("_label", "_labels", "-label", "_seg", "-seg", "_segmentation", "_mask", "-mask", "_gt")
-_CHANNEL = "_0000"
+_MARKED = re.compile(r"(.+)_(\d{4})")
+"""A stem with nnU-Net's channel number."""
 
 
 def image_files(folder: str | Path) -> tuple[Path, ...]:
@@ -25,25 +27,32 @@ def image_files(folder: str | Path) -> tuple[Path, ...]:
     return images
 
 
-def folder_candidates(images: str | Path, labels: str | Path | None = None, role: Role | None = None) -> tuple[list[Candidate], list[str]]:
+def folder_candidates(
+    images: str | Path, labels: str | Path | None = None, role: Role | None = None, channel: int | None = None
+) -> tuple[list[Candidate], list[str]]:
     """Pair images and label maps by name.
 
     A label map bears its image's name, with another suffix or an ending such as ``_seg`` allowed; without a folder of its own it
     is looked for beside the image.
 
+    Args:
+        channel: which to take of images that are channels of one case (``x_0000``, ``x_0001``); the others are passed over.
+
     Returns:
         The candidates, and the names of files that are no images or label maps without an image.
 
     Raises:
-        DataError: a folder is missing or holds no image.
+        DataError: a folder is missing or holds no image, or several channels of which none was chosen.
     """
     found, beside, ignored = _sorted_out(Path(images))
+    found = _of_one_channel(found, channel, Path(images).name)
     masks = beside
     if labels is not None:
         masks, others = label_files(labels)
         ignored += others
     by_stem = by_image_stem(masks)
-    candidates = [Candidate(_name(p), p, by_stem.get(stem_of(p)) or by_stem.get(_name(p)), role) for p in found]
+    names = {path: _name(path, channel) for path in found}
+    candidates = [Candidate(names[p], p, by_stem.get(stem_of(p)) or by_stem.get(names[p]), role) for p in found]
     candidates = [c if _is_its_own(c, candidates) else replace(c, label=None) for c in candidates]
     used = {c.label for c in candidates}
     ignored += [p.name for p in masks if p not in used]
@@ -71,6 +80,21 @@ def _is_its_own(candidate: Candidate, others: Sequence[Candidate]) -> bool:
     return len(rivals) <= 1 or [r.image for r in rivals if suffix_of(r.image) == suffix_of(r.label or r.image)] == [candidate.image]
 
 
+def _of_one_channel(images: tuple[Path, ...], channel: int | None, where: str) -> tuple[Path, ...]:
+    """The images without the channels that are not wanted: a second contrast of a case is no other case."""
+    marked = {path: match for path in images if (match := _MARKED.fullmatch(stem_of(path)))}
+    numbers: dict[str, set[int]] = {}
+    for match in marked.values():
+        numbers.setdefault(match[1], set()).add(int(match[2]))
+    several = {name: found for name, found in numbers.items() if len(found) > 1 and 0 in found}
+    if several and channel is None:
+        name, found = next(iter(several.items()))
+        files = ", ".join(f"{name}_{number:04d}" for number in sorted(found))
+        cure = "Say which channel to take (--channel, counted from 0), or put one channel into a folder of its own."
+        raise DataError(f"{files} look like channels of one case; one is expected.", where=where, cure=cure)
+    return tuple(p for p in images if p not in marked or marked[p][1] not in several or int(marked[p][2]) == channel)
+
+
 def import_folder(
     project: Project,
     images: str | Path,
@@ -82,7 +106,7 @@ def import_folder(
     on_case: OnCase | None = None,
 ) -> ImportReport:
     """Import a folder of images; see ``folder_candidates`` for the pairs and ``import_candidates`` for what becomes of them."""
-    candidates, ignored = folder_candidates(images, labels, role)
+    candidates, ignored = folder_candidates(images, labels, role, options.channel if options else None)
     return import_candidates(project, candidates, label_names=label_names, options=options, ignored=ignored, on_case=on_case)
 
 
@@ -112,6 +136,6 @@ def _image_stem(path: Path) -> str:
     return stem[: len(stem) - len(ending)] or stem
 
 
-def _name(path: Path) -> str:
-    """The case's name: the stem without nnU-Net's channel number."""
-    return stem_of(path).removesuffix(_CHANNEL) or stem_of(path)
+def _name(path: Path, channel: int | None) -> str:
+    """The case's name: the stem without the number of nnU-Net's channel that is taken, the first one if none is said."""
+    return stem_of(path).removesuffix(f"_{channel or 0:04d}") or stem_of(path)

@@ -87,11 +87,13 @@ class ImportOptions:
         resample_sheared: make right-angled copies of images whose axes are sheared, instead of setting them aside.
         on_mismatch: what to do with a label map that does not lie on its image's grid.
         opaque_ids: name cases ``case_0001`` instead of after their files.
+        channel: which of several channels to take, where images have nnU-Net's channel numbers (``x_0000``, ``x_0001``).
     """
 
     resample_sheared: bool = False
     on_mismatch: OnMismatch = "refuse"
     opaque_ids: bool = False
+    channel: int | None = None
 
 
 def import_candidates(
@@ -256,7 +258,9 @@ class _Intake:
         label = self._on_grid(label, image.geometry, candidate.label.name)
         labels = self.project.settings.labels
         if is_mask(label, labels) and len(labels) == 1:
-            self._remarks.append((candidate.label.name, f"a 0/255 mask: 255 was taken as label {labels[0].value} ({labels[0].name})."))
+            self._remarks.append(
+                (candidate.label.name, f"a 0/255 mask: 128 and more was taken as label {labels[0].value} ({labels[0].name}).")
+            )
         return labelled_mask(label, labels, candidate.label.name)
 
     def _on_grid(self, label: LabelMap, grid: Geometry, name: str) -> LabelMap:

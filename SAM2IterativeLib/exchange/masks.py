@@ -1,4 +1,4 @@
-"""Masks of 0 and 255, as picture editors save them (and as a JPEG is read, which is cut at 128)."""
+"""Masks of 0 and 255, as picture editors save them (soft edges are cut when they are read, see ``label_pictures``)."""
 
 from __future__ import annotations
 

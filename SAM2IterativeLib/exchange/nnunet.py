@@ -5,16 +5,15 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..errors import DataError, ProjectError, ResourceError, SettingsError
+from ..errors import DataError, ProjectError, ResourceError
 from ..files import require_empty, stem_of, suffix_of, write_text
-from ..project import Case, Project, Role, case_id_of, label_of
-from ..settings import Label
+from ..project import Case, Project, Role, case_id_of
 from ..volumes import LabelMap, write_label_map, write_volume
+from .dataset_json import described_channels, described_labels, read_description
 from .importing import Candidate, ImportOptions, ImportReport, OnCase, import_candidates
 from .outgoing import labels_to_export
 
@@ -23,7 +22,6 @@ def import_nnunet(
     project: Project,
     folder: str | Path,
     *,
-    channel: int | None = None,
     role: Role | None = None,
     options: ImportOptions | None = None,
     on_case: OnCase | None = None,
@@ -33,9 +31,8 @@ def import_nnunet(
     Args:
         project: takes the dataset's label names if it has none of its own.
         folder: holds dataset.json.
-        channel: which of several channels to take; must be given where there are several.
         role: give every case this role.
-        options: see ``ImportOptions``.
+        options: see ``ImportOptions``; which of several channels to take must be said there.
         on_case: progress.
 
     Raises:
@@ -43,9 +40,9 @@ def import_nnunet(
     """
     root = Path(folder)
     description = read_description(root / "dataset.json")
-    number = _chosen_channel(description, channel, root.name)
+    number = _chosen_channel(description, options.channel if options else None, root.name)
     if not project.values:
-        project.add_labels(_labels(description, root.name))
+        project.add_labels(described_labels(description, root.name))
     ending = str(description.get("file_ending", ".nii.gz"))
     candidates = [*_candidates(root / "imagesTr", root / "labelsTr", ending, number)]
     candidates += _candidates(root / "imagesTs", None, ending, number)
@@ -53,23 +50,6 @@ def import_nnunet(
     if not candidates:
         raise DataError(f"there is no image *_{number:04d}{ending} in imagesTr or imagesTs.", where=root.name, cure="Check the folder.")
     return import_candidates(project, candidates, options=options, on_case=on_case)
-
-
-def read_description(path: Path) -> dict[str, Any]:
-    """A dataset.json as a dict.
-
-    Raises:
-        DataError: missing or not a JSON object.
-    """
-    try:
-        table = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError(
-            f"dataset.json cannot be read ({error}).", where=path.parent.name, cure="Choose the folder that holds it."
-        ) from error
-    if not isinstance(table, dict):
-        raise DataError("dataset.json holds no table.", where=path.parent.name, cure="Choose the folder of a dataset.")
-    return table
 
 
 def export_nnunet(
@@ -149,18 +129,9 @@ def _candidates(images: Path, labels: Path | None, ending: str, channel: int) ->
 
 
 def _chosen_channel(description: dict[str, Any], channel: int | None, where: str) -> int:
-    names = description.get("channel_names") or description.get("modality") or {"0": "image"}
-    colour = sorted(str(v).upper() for v in dict(names).values()) == ["B", "G", "R"]
+    names = described_channels(description)
+    colour = sorted(name.upper() for name in names) == ["B", "G", "R"]
     if channel is None and len(names) > 1 and not colour:
-        raise DataError(f"the images have {len(names)} channels {names}; one is expected.", where=where, cure="Say which channel to take.")
+        cure = "Say which channel to take (--channel, counted from 0)."
+        raise DataError(f"the images have {len(names)} channels ({', '.join(names)}); one is expected.", where=where, cure=cure)
     return channel or 0
-
-
-def _labels(description: dict[str, Any], where: str) -> tuple[Label, ...]:
-    labels: Sequence[tuple[str, Any]] = list(dict(description.get("labels", {})).items())
-    if any(not isinstance(value, int) for _, value in labels):
-        raise DataError("its labels are regions, not single values.", where=where, cure="Only one label per voxel is supported.")
-    chosen = sorted((value, name) for name, value in labels if value and name != "ignore")
-    if len({value for value, _ in chosen}) != len(chosen):
-        raise SettingsError("dataset.json gives one value to two labels.", where=where, cure="Correct it.")
-    return tuple(label_of(value, name) for value, name in chosen)

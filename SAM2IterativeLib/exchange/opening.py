@@ -8,11 +8,12 @@ from pathlib import Path
 from ..errors import DataError
 from ..files import IMAGE_SUFFIXES, suffix_of
 from ..project import Project, Role
+from .dataset_json import read_description
 from .decathlon import import_decathlon
 from .dicom import holds_dicom, import_dicom
 from .folders import import_folder
 from .importing import ImportOptions, ImportReport, OnCase
-from .nnunet import import_nnunet, read_description
+from .nnunet import import_nnunet
 
 
 def import_any(

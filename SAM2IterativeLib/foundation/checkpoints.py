@@ -144,8 +144,10 @@ def export_official(source: Path, target: Path) -> None:
     """Write a compact weight file in the official format: a dict with "model" (single precision), our sizes beside it.
 
     Raises:
-        WeightsError: the source is no compact weight file.
+        WeightsError: the source is no compact weight file, or the target is there already.
     """
+    if target.exists():
+        raise WeightsError("is there already.", where=target.name, cure="Choose another name, or remove it.")
     tensors, architecture = read_tensors(source)
     if architecture is None:
         raise WeightsError("is already in the official format.", where=source.name)

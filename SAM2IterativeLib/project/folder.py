@@ -338,11 +338,16 @@ class Project:
 
     def artefact(self, round: int, case: Case | str, name: str) -> Path:
         """Where a round's artefact of a case lies: ``rounds/<round>/<case>/<name>``; it need not exist."""
-        return resolve_under(self.folder / "rounds" / str(round), f"{case if isinstance(case, str) else case.id}/{name}")
+        inside = f"{case if isinstance(case, str) else case.id}/{name}"
+        resolve_under(self.folder / "rounds" / str(round), inside)  # refuses names that lead out
+        return self.folder / "rounds" / str(round) / inside
 
     def relative(self, path: Path) -> str:
-        """A path inside the project as it is stored: relative, with "/"; so the project works wherever it is moved to."""
-        return path.resolve().relative_to(self.folder).as_posix()
+        """A path inside the project as it is stored: relative, with "/"; so the project works wherever it is moved to.
+
+        Links are not followed: a person may have moved a large folder to another disk and left a link.
+        """
+        return Path(os.path.abspath(path)).relative_to(self.folder).as_posix()
 
     def disk_used(self) -> dict[str, int]:
         """Bytes by part: "cases", "rounds", "models", "cache", "other"."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -56,11 +57,56 @@ def read_settings(path: Path) -> Settings:
 
 
 def write_settings(path: Path, settings: Settings) -> None:
-    """Write ``project.toml`` atomically; a previous one is kept as ``project.previous.toml``."""
+    """Write ``project.toml`` atomically; a previous one is kept as ``project.previous.toml``.
+
+    Only the lines of what changed are written anew, so that what a person wrote between them stays.
+    """
     require_sound_labels(settings.labels, path.name)
-    if path.exists():
-        write_text(path.with_name("project.previous.toml"), path.read_text(encoding="utf-8"))
-    write_text(path, settings_text(settings))
+    if not path.exists():
+        write_text(path, settings_text(settings))
+        return
+    text = path.read_text(encoding="utf-8-sig")
+    write_text(path.with_name("project.previous.toml"), text)
+    edited = _edited(text, read_settings(path), settings)
+    write_text(path, edited if _says(edited, settings, path.name) else settings_text(settings))
+
+
+def _edited(text: str, before: Settings, after: Settings) -> str:
+    """The text with the values that differ; where it has an unusual form, it may not say what was meant (see ``_says``)."""
+    old, new = to_table(before), to_table(after)
+    for name, value in new.items():
+        if isinstance(value, dict):
+            for key in value:
+                if value[key] != old[name][key]:
+                    text = _with_value(text, name, key, value[key])
+        elif name == "labels" and value != old[name]:
+            before_labels, _, _ = text.partition("[[labels]]")
+            text = before_labels.rstrip("\n") + "\n\n" + "\n".join(_label_text(label) for label in after.labels)
+        elif name != "labels" and value != old[name]:
+            text = _with_value(text, "", name, value)
+    return text
+
+
+def _with_value(text: str, section: str, key: str, value: Any) -> str:
+    """The text with one line changed, or a commented default brought to life."""
+    head = re.search(rf"^\[{section}\][^\n]*\n", text, re.MULTILINE) if section else None
+    start = head.end() if head else 0
+    following = re.compile(r"^\[", re.MULTILINE).search(text, start)
+    end = following.start() if following else len(text)
+    part = text[start:end]
+    plain = r'(?:\[[^\]\n]*\]|"[^"\n]*"|[^\s#]+)'
+    for mark in ("", r"#[ \t]*"):
+        part, found = re.subn(rf"^{mark}{key}[ \t]*=[ \t]*{plain}", lambda _: f"{key} = {_toml(value)}", part, count=1, flags=re.MULTILINE)
+        if found:
+            break
+    return text[:start] + part + text[end:]
+
+
+def _says(text: str, settings: Settings, where: str) -> bool:
+    try:
+        return from_table(Settings, tomllib.loads(text), where) == settings
+    except (tomllib.TOMLDecodeError, SettingsError):
+        return False
 
 
 def settings_text(settings: Settings) -> str:

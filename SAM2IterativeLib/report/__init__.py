@@ -11,11 +11,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..errors import MissingPackageError
+from ..errors import MissingPackageError, ProjectError
 from ..files import write_text
 from ..project import Project
 
 _NEEDED = ("jinja2", "matplotlib")
+_TITLE = b"SAM2Iterative report</title>"
+"""Stands in the head of every report; so a file that may be written anew is told from one that may not."""
+_HEAD_BYTES = 4096
 
 
 def write_report(
@@ -35,6 +38,7 @@ def write_report(
     Raises:
         MissingPackageError: jinja2 or matplotlib is not installed.
         DataError: no reference fits a case.
+        ProjectError: ``path`` is a file that is no report.
         ResourceError: the file cannot be written.
     """
     missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
@@ -45,5 +49,14 @@ def write_report(
     target = project.report_path if path is None else Path(path)
     if path is None:
         project.require_writable()
+    elif target.exists() and not _is_report(target):
+        raise ProjectError("a file of that name is there and is no report; it is kept.", where=target.name, cure="Choose another name.")
     write_text(target, rendered(project, evaluation, Path(references) if references else None))
     return target
+
+
+def _is_report(path: Path) -> bool:
+    if not path.is_file():
+        return False
+    with open(path, "rb") as stream:
+        return _TITLE in stream.read(_HEAD_BYTES)

@@ -12,7 +12,7 @@ from small_cases import small_image, small_labels
 from test_review import propose
 
 from SAM2IterativeLib.errors import DataError
-from SAM2IterativeLib.exchange import export_labels, import_any
+from SAM2IterativeLib.exchange import ImportOptions, export_labels, import_any
 from SAM2IterativeLib.exchange.nnunet import export_nnunet, import_nnunet
 from SAM2IterativeLib.project import Project
 from SAM2IterativeLib.review import Review
@@ -56,9 +56,41 @@ def test_several_channels_need_a_choice(empty: Project, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="2 channels"):
         import_any(empty, root)
     write_volume(root / "imagesTr" / "x_001_0001.nii.gz", small_image(5))
-    report = import_nnunet(empty, root, channel=1)
+    report = import_nnunet(empty, root, options=ImportOptions(channel=1))
     assert [c.id for c in report.added] == ["x_001"]
     assert np.array_equal(empty.read_case_image(report.added[0]).array, small_image(5).array)
+
+
+def test_a_folder_with_channels_needs_a_choice(empty: Project, tmp_path: Path) -> None:
+    for name, number in (("p1", 0), ("p1", 1), ("p2", 0), ("p2", 1)):
+        write_volume(tmp_path / "i" / f"{name}_{number:04d}.nii.gz", small_image(10 * number + int(name[1])))
+    write_volume(tmp_path / "i" / "scan_2019.nii.gz", small_image(7))
+    write_label_map(tmp_path / "l" / "p1.nii.gz", small_labels())
+    with pytest.raises(DataError, match="p1_0000, p1_0001 look like channels of one case"):
+        import_any(empty, tmp_path / "i", tmp_path / "l")
+    report = import_any(empty, tmp_path / "i", tmp_path / "l", options=ImportOptions(channel=1))
+    assert [(c.id, c.role) for c in report.added] == [("p1", "labelled"), ("p2", "unlabelled"), ("scan_2019", "unlabelled")]
+    assert np.array_equal(empty.read_case_image(empty.case("p2")).array, small_image(12).array)
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"labels": ["background", "front"]}, "no table of names and values"),
+        ({"labels": {"background": 0, "front": -1}}, "values run from 0 to 65535"),
+        ({"labels": {"background": 0, "front": None}}, "values run from 0 to 65535"),
+        ({"training": 5}, "no list of files"),
+    ],
+)
+def test_an_unsound_description_is_refused_in_a_sentence(empty: Project, tmp_path: Path, changes: dict[str, object], says: str) -> None:
+    with pytest.raises(DataError, match=says):
+        import_any(empty, _nnunet(tmp_path / "d", **changes))
+
+
+def test_both_ways_of_writing_labels_are_read_in_both_data_sets(empty: Project, tmp_path: Path) -> None:
+    entries = [{"image": "imagesTr/x_001_0000.nii.gz", "label": "labelsTr/x_001.nii.gz"}]
+    report = import_any(empty, _nnunet(tmp_path / "d", labels={"background": "0", "front": "1", "back": 2}, training=entries))
+    assert len(report.added) == 1 and empty.label_names == ("front", "back")
 
 
 def test_regions_are_refused(empty: Project, tmp_path: Path) -> None:

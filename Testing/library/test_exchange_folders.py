@@ -216,7 +216,7 @@ def test_white_masks_of_pictures(empty: Project, tmp_path: Path, suffix: str) ->
     write_label_map(tmp_path / "masks" / f"0{suffix}", LabelMap(mask, flat))
     report = import_any(empty, tmp_path / "images", tmp_path / "masks", label_names=["background", "polyp"])
     assert [(c.id, c.role) for c in report.added] == [("0", "labelled"), ("1", "unlabelled")]
-    assert "255 was taken as label 1 (polyp)" in dict(report.remarks)[f"0{suffix}"]
+    assert "128 and more was taken as label 1 (polyp)" in dict(report.remarks)[f"0{suffix}"]
     assert np.array_equal(empty.read_case_label(empty.case("0")).array * 255, mask)
     assert empty.read_case_image(empty.case("1")).colour
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from small_cases import small_labels
@@ -11,9 +13,11 @@ from small_projects import run_rounds, small_project, tiny_weights
 
 from SAM2IterativeLib.learning import learning_of, note_adaptation, note_training, validation_remarks
 from SAM2IterativeLib.messages import Message, Warned
+from SAM2IterativeLib.metrics import score_case, summarise
 from SAM2IterativeLib.phantom import phantom_case
 from SAM2IterativeLib.project import Project
 from SAM2IterativeLib.review import Review
+from SAM2IterativeLib.volumes import read_label_map
 
 
 @pytest.fixture(autouse=True)
@@ -81,9 +85,19 @@ def test_a_labelled_case_that_becomes_a_validation_case_is_left_out_of_the_score
         assert learning.from_people(1) == {"case_0", "case_1"}
         project.set_role("case_1", "validation")
         assert [case for case, _ in validation_remarks(project)] == ["case_1"]
+        checked = project.case("case_3")
+        own = project.read_case_label(checked)
+        corrected = replace(own, array=np.roll(own.array, 3, axis=2))
+        Review(project).correct(checked, corrected, reviewer="Ada")
         messages: list[Message] = []
         run_rounds(project, 1, messages)
         numbers = project.journal.rounds()[2]
+        found = read_label_map(project.artefact(2, checked, "coarse.nii.gz")).array
+        dice = [
+            summarise({"": score_case(found, labels.array, own.geometry.spacing, project.values)})["dice"] for labels in (own, corrected)
+        ]
+        assert dice[0] != dice[1]
+        assert numbers["validation"]["coarse"]["dice"] == dice[1], "the label map as a person corrected it is the truth"
         assert (numbers["validation_cases"], numbers["validation_scored"], numbers["validation_left_out"]) == (1, ["case_3"], ["case_1"])
         assert any(isinstance(m, Warned) and "case_1: rounds 0 and 1 learned from it" in m.sentence for m in messages)
 

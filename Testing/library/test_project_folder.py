@@ -225,6 +225,19 @@ def test_a_project_behind_a_link(project: Project, tmp_path: Path) -> None:
         assert again.journal.unit_done(0, "predict", "b")
 
 
+def test_a_part_that_was_moved_to_another_disk(project: Project, tmp_path: Path) -> None:
+    for name in ("models", "rounds"):
+        (tmp_path / "elsewhere" / name).mkdir(parents=True)
+        (project.folder / name).symlink_to(tmp_path / "elsewhere" / name)
+    for path in (project.models_folder / "m.bin", project.artefact(0, "a", "x.bin")):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"1")
+        project.journal.finish_unit(0, path.stem, "a", [path])
+        assert project.journal.unit_done(0, path.stem, "a")
+    assert project.relative(project.models_folder / "m.bin") == "models/m.bin"
+    assert (tmp_path / "elsewhere" / "rounds" / "0" / "a" / "x.bin").is_file()
+
+
 def test_artefacts_stay_inside(project: Project) -> None:
     assert project.artefact(2, "b", "coarse.nii.gz") == project.folder / "rounds" / "2" / "b" / "coarse.nii.gz"
     with pytest.raises(DataError, match="leads out"):

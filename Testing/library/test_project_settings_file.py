@@ -43,6 +43,32 @@ def test_a_persons_file_is_kept(tmp_path: Path) -> None:
     assert "my own words" in (tmp_path / "project.previous.toml").read_text()
 
 
+@pytest.mark.parametrize("base", [CHANGED, Settings()], ids=["changed", "defaults"])
+def test_what_a_person_wrote_between_the_settings_stays(tmp_path: Path, base: Settings) -> None:
+    path = tmp_path / "project.toml"
+    path.write_text("# for the thesis\n" + settings_text(base).replace("[rounds]", "# agreed with Ada\n[rounds]"), encoding="utf-8")
+    for changed in (
+        replace(base, seed=7),
+        replace(base, rounds=replace(base.rounds, maximum=9, shares=(0.25, 1.0))),
+        replace(base, foundation=replace(base.foundation, weights="C:\\weights #2\\a.pt")),
+        replace(base, labels=(*base.labels, Label(11, "eleventh"))),
+        base,
+    ):
+        write_settings(path, changed)
+        assert read_settings(path) == changed
+        text = path.read_text(encoding="utf-8")
+        assert text.startswith("# for the thesis\n") and "# agreed with Ada\n[rounds]" in text
+
+
+def test_a_file_of_unusual_form_is_written_anew(tmp_path: Path) -> None:
+    path = tmp_path / "project.toml"
+    path.write_text('name = "x"\nrounds = {maximum = 3} # in one line\n')
+    changed = replace(read_settings(path), rounds=replace(read_settings(path).rounds, maximum=4))
+    write_settings(path, changed)
+    assert read_settings(path) == changed
+    assert "in one line" in (tmp_path / "project.previous.toml").read_text()
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [

@@ -227,6 +227,16 @@ class TestQueue:
         trained = Review(panel.session.project).training_labels(panel.view.material.case)
         np.testing.assert_array_equal(trained.labels.array, np.where(mask, 7, case.truth.array))
 
+    def test_a_case_that_was_made_unlabelled_shows_the_rounds_proposal(self, make_panel: Any, folder: Path, case: GeneratedCase) -> None:
+        with Project.open(folder) as project:
+            known = project.set_role("known", "unlabelled")
+            write_round(project, known, case, 1, 0.5, case.coarse)
+        panel = make_panel(folder)
+        assert panel.open_case("known") and "proposal of round 1" in panel.ui.caseLabel.text
+        np.testing.assert_array_equal(_shown(panel), case.coarse.array)
+        harness.click(panel.ui.acceptButton)
+        np.testing.assert_array_equal(Review(panel.session.project).label_map(_last(panel)).array, case.coarse.array)
+
     def test_without_a_project_everything_says_what_to_do_first(self, make_panel: Any) -> None:
         panel = make_panel(None)
         assert "Open a project" in panel.ui.noticeLabel.text
