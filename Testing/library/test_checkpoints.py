@@ -113,6 +113,13 @@ def test_a_full_disk_leaves_the_old_file_and_a_sentence(weights: Path, tmp_path:
     assert [path.name for path in tmp_path.iterdir()] == [weights.name]
 
 
+def test_an_export_takes_no_other_files_place(weights: Path, tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("years of work")
+    with pytest.raises(WeightsError, match="is there already"):
+        export_official(weights, tmp_path / "thesis.txt")
+    assert (tmp_path / "thesis.txt").read_text() == "years of work"
+
+
 # Files that are refused
 
 

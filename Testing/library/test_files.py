@@ -7,7 +7,9 @@ import os
 import resource
 from pathlib import Path
 
+import numpy as np
 import pytest
+from tiny_sam2 import full_disk
 
 from SAM2IterativeLib import files
 from SAM2IterativeLib.errors import DataError, ResourceError
@@ -55,6 +57,13 @@ def test_others_may_read_what_a_writer_keeps_to_its_owner(tmp_path: Path) -> Non
     finally:
         os.umask(before)
     assert path.stat().st_mode & 0o777 == 0o644
+
+
+def test_a_full_disk_that_numpy_tells_in_its_own_way(tmp_path: Path) -> None:
+    with full_disk(20_000), pytest.raises(ResourceError, match="disk is full"), files.atomic_write(tmp_path / "a.npy") as temporary:
+        with open(temporary, "wb") as stream:
+            np.save(stream, np.ones(20_000))
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_writer_that_writes_nothing_is_an_error(tmp_path: Path) -> None:

@@ -274,6 +274,17 @@ def test_what_people_wrote_is_text_and_never_markup(project: Project) -> None:
     assert "<i>Ada</i>" in shown.text
 
 
+def test_a_foreign_file_is_never_written_over(done: Project, tmp_path: Path) -> None:
+    write_report(done, tmp_path / "report.html")
+    write_report(done, tmp_path / "report.html")
+    (tmp_path / "thesis.txt").write_text("years of work")
+    for path in (tmp_path / "thesis.txt", done.folder / "project.toml"):
+        before = path.read_bytes()
+        with pytest.raises(ProjectError, match="is no report; it is kept"):
+            write_report(done, path)
+        assert path.read_bytes() == before
+
+
 def test_decisions_and_disagreement_are_listed(done: Project) -> None:
     review = Review(done)
     review.accept(done.case("b"), reviewer="Ada")
