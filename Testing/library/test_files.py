@@ -60,9 +60,14 @@ def test_others_may_read_what_a_writer_keeps_to_its_owner(tmp_path: Path) -> Non
 
 
 def test_a_full_disk_that_numpy_tells_in_its_own_way(tmp_path: Path) -> None:
-    with full_disk(20_000), pytest.raises(ResourceError, match="disk is full"), files.atomic_write(tmp_path / "a.npy") as temporary:
-        with open(temporary, "wb") as stream:
-            np.save(stream, np.ones(20_000))
+    array, path = np.ones(20_000), tmp_path / "a.npy"
+    with (
+        full_disk(20_000),
+        pytest.raises(ResourceError, match="disk is full"),
+        files.atomic_write(path) as made,
+        open(made, "wb") as stream,
+    ):
+        np.save(stream, array)
     assert not list(tmp_path.iterdir())
 
 
