@@ -66,12 +66,15 @@ class TrainingLabels:
         reviewed: (k, j, i) bool: a person vouches for this voxel, so it has weight 1.
         decided: (k, C) bool: on this slice a person accepted, corrected or rejected this label (columns as ``values``), so
             a machine's claim of it on other voxels is known to be wrong.
+        placed: (k, C) bool: of these, where a person said where the label is, or that it is not there. What was rejected may be proposed
+            again, better; what was placed may not.
         rejected: the whole case was rejected; of it only what was ``reviewed`` since then is trained on.
     """
 
     labels: LabelMap
     reviewed: np.ndarray
     decided: np.ndarray
+    placed: np.ndarray
     rejected: bool
     values: tuple[int, ...]
 
@@ -90,13 +93,17 @@ class TrainingLabels:
         Returns:
             Labels and float32 weights: a person's label with weight 1 where reviewed; weight 0 where the pseudo-label claims a
             label that a person placed elsewhere or rejected on this slice, and wherever nothing was reviewed if the case was rejected.
+            Where a label was placed, the claim is background.
         """
         merged = np.where(self.reviewed, self.labels.array, labels)
         if self.rejected:
             return merged, self.reviewed.astype(np.float32)
-        stray = np.zeros(labels.shape, bool)
+        stray, misplaced = np.zeros(labels.shape, bool), np.zeros(labels.shape, bool)
         for column, value in enumerate(self.values):
-            stray |= (labels == value) & self.decided[:, column, None, None]
+            claimed = labels == value
+            stray |= claimed & self.decided[:, column, None, None]
+            misplaced |= claimed & self.placed[:, column, None, None]
+        merged[misplaced & ~self.reviewed] = 0
         counted = weights.astype(np.float32)
         np.copyto(counted, 0.0, where=stray)
         np.copyto(counted, 1.0, where=self.reviewed)
@@ -112,6 +119,7 @@ class Layers:
         self.labels = np.zeros(geometry.size, np.uint16)
         self.reviewed = np.zeros(geometry.size, bool)
         self.decided = np.zeros((geometry.slices, len(values)), bool)
+        self.placed = np.zeros_like(self.decided)
         self.rejected = False
 
     def lay(self, decision: Decision, label_map: LabelMap | None) -> None:
@@ -138,10 +146,11 @@ class Layers:
             self.reviewed[k] = (self.reviewed[k] & ~old) | taken
             self.labels[k] = np.where(taken, new, self.labels[k])
         self.decided[k, columns] = True
+        self.placed[k, columns] = new is not None
 
     def result(self) -> TrainingLabels:
         """The sum of all."""
         labels = np.where(self.reviewed, self.labels, 0)
         array = labels.astype(np.uint8 if max(self.values, default=0) <= 255 else np.uint16)
         rejected = self.rejected and not self.reviewed.all()  # whoever rejects a case and then corrects all of it takes the rejection back
-        return TrainingLabels(LabelMap(array, self.geometry), self.reviewed, self.decided, rejected, self.values)
+        return TrainingLabels(LabelMap(array, self.geometry), self.reviewed, self.decided, self.placed, rejected, self.values)

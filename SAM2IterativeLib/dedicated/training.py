@@ -189,7 +189,7 @@ class _Training:
                 saved = now
 
     def advance(self) -> None:
-        """One step; back to the last good state, in float32, if its loss is not finite."""
+        """One step; back to the last good state, in float32, if its loss or its gradient is not finite."""
         random = np.random.default_rng((self.task.seed, self.step))
         spots = self.sampler.sample_spots(random)
         plan = self.task.plan.across(spots[0].view)
@@ -203,7 +203,10 @@ class _Training:
         for group in self.optimiser.param_groups:
             group["lr"] = self.task.learning_rate * schedule(self.step, self.task.steps)
         self.scaler.unscale_(self.optimiser)
-        nn.utils.clip_grad_norm_(self.network.parameters(), _LARGEST_GRADIENT)
+        norm = nn.utils.clip_grad_norm_(self.network.parameters(), _LARGEST_GRADIENT)
+        if not self.scaler.is_enabled() and not math.isfinite(float(norm)):  # in float16 the scaler leaves such a step out
+            self.recover()
+            return
         self.scaler.step(self.optimiser)
         self.scaler.update()
         self.step += 1

@@ -45,6 +45,10 @@ class Guidance:
     classes: Sequence[frozenset[int]] | None = None
     dense_logits: np.ndarray | None = None
 
+    def may_look_for(self, class_index: int) -> bool:
+        """Whether the class is allowed on any slice."""
+        return self.allowed is None or bool(self.allowed[class_index - 1].any())
+
 
 @dataclass
 class Propagated:
@@ -52,7 +56,8 @@ class Propagated:
 
     Attributes:
         logits: (C, k, j, i) float32, each class against background, not yet competing; ``LEAST_LOGIT`` where a class is not.
-        abstained: classes without any prompt and without support: SAM2 says nothing about them.
+        abstained: classes without any prompt, and without support or without a slice on which they are allowed: SAM2 was not asked about
+            them and says nothing.
     """
 
     logits: np.ndarray
@@ -120,7 +125,11 @@ class Propagator:
         reached = weights > 0
         logits = torch.where(reached[..., None, None], total / weights.clamp(min=1e-12)[..., None, None], LEAST_LOGIT)
         supported = self.supported(support)
-        silent = frozenset(c for c in range(1, guidance.class_count + 1) if not guidance.prompts.get(c) and c not in supported)
+        silent = frozenset(
+            c
+            for c in range(1, guidance.class_count + 1)
+            if not guidance.prompts.get(c) and (c not in supported or not guidance.may_look_for(c))
+        )
         return Propagated(logits.numpy(), silent)
 
     def supported(self, support: Iterable[Entry]) -> frozenset[int]:

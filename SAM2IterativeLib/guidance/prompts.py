@@ -109,16 +109,18 @@ def reviewed_prompt(mask: Mask, slice_index: int, class_index: int) -> Prompt:
     return Prompt(slice_index, class_index, box=None, positive_points=none, negative_points=none, mask=mask.astype(bool))
 
 
-def with_reviewed(prompts: Sequence[Prompt], mask: Mask, reviewed: Mask, class_index: int) -> list[Prompt]:
-    """A class's prompts once people spoke: their masks where they saw it, the network's prompts where they decided nothing.
+def with_reviewed(prompts: Sequence[Prompt], mask: Mask, known: Mask, class_index: int) -> list[Prompt]:
+    """A class's prompts once people spoke: their masks on the slices of which they know all, the network's prompts on the others.
+
+    A case may lie otherwise than it was reviewed: then a slice that a person decided is a line in many of these slices, and no mask of
+    any of them.
 
     Args:
-        mask: (k, j, i), where people vouch for the class; reviewed: (k, j, i), where they vouch for any label or for background.
+        mask: (k, j, i), where people vouch for the class; known: (k, j, i), where they said whether it is there.
     """
-    shown = mask.any(axis=(1, 2))
-    known: Mask = np.logical_or(shown, reviewed.all(axis=(1, 2)))
-    people = [reviewed_prompt(mask[z], int(z), class_index) for z in np.flatnonzero(shown)]
-    return [*people, *(prompt for prompt in prompts if not known[prompt.slice_index])]
+    whole: Mask = np.asarray(known.all(axis=(1, 2)))
+    people = [reviewed_prompt(mask[z], int(z), class_index) for z in np.flatnonzero(whole & mask.any(axis=(1, 2)))]
+    return [*people, *(prompt for prompt in prompts if not whole[prompt.slice_index])]
 
 
 def with_reviewed_masks(labels: ClassMap, prompts: Mapping[int, Sequence[Prompt]]) -> ClassMap:

@@ -60,7 +60,8 @@ def fuse(
             without agreement.
         single_component: classes that the labelled cases show to be in one piece. A voxel of a piece that strayed from the largest one
             (see ``_strays``) goes to its next likely class with weight 0, because no source voted for that.
-        always_shown: classes that every volume should have, see ``agreement``.
+        always_shown: classes that every volume should have, see ``agreement``. Where one was not found, it lies in what is called
+            background, which therefore teaches nothing: whole volumes taught once as empty were lost for good (TRIED.md).
         abstained: classes that SAM2 was not asked about. Where the history sees one of them, the history alone speaks: SAM2's
             silence is no vote against it, and no agreement either.
         shares: w per class 1..C, see ``foundation_shares``. A voxel counts for the class that the history sees there, or for SAM2's where
@@ -85,6 +86,8 @@ def fuse(
     labels = fused.argmax(axis=0).astype(np.uint8)
     moved = _give_strays_away(labels, fused, single_component, spacing)
     weights[moved] = 0.0
+    if not set(always_shown) <= set(np.unique(labels).tolist()):
+        weights[labels == 0] = 0.0
     score = agreement(by_foundation, by_history, history.shape[0] - 1, always_shown)
     return PseudoLabel(labels, weights, score)
 
@@ -152,13 +155,14 @@ def choose_training_volumes(agreements: Mapping[str, float], share: float) -> tu
 
     Args:
         agreements: A by case name.
-        share: the round's share in [0, 1]; the count is rounded to the nearest, but at least one volume is taken if there is any.
+        share: the round's share in [0, 1] of all volumes; the count is rounded to the nearest, but at least one is taken if there is
+            any. Volumes in which nothing was found, or no voxel twice (A = 0), are never taken.
 
     Returns:
         Case names; equal agreements are ordered by name, so that a run can be repeated.
     """
-    ranked = sorted(agreements, key=lambda case: (-agreements[case], case))
-    return tuple(ranked[: max(1, int(share * len(ranked) + 0.5))])
+    ranked = sorted((case for case in agreements if agreements[case] > 0), key=lambda case: (-agreements[case], case))
+    return tuple(ranked[: max(1, int(share * len(agreements) + 0.5))])
 
 
 def _give_strays_away(

@@ -231,7 +231,9 @@ class IFDL(Method):
         if said is not None:
             labels, reviewed = grid.turned(said.labels.array), grid.turned(said.reviewed)
             for c, value in enumerate(self.run.project.values, 1):
-                prompts[c] = with_reviewed(prompts.get(c, []), (labels == value) & reviewed, reviewed, c)
+                placed = np.broadcast_to(said.placed[:, c - 1, None, None], said.reviewed.shape)
+                known = reviewed | grid.turned(placed)
+                prompts[c] = with_reviewed(prompts.get(c, []), (labels == value) & reviewed, known, c)
         return {c: found for c, found in prompts.items() if found}
 
     def _answer(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -159,6 +160,24 @@ def test_a_loss_that_is_not_finite_goes_back_and_on_in_float32(monkeypatch: pyte
     plain = train(task)
     assert plain.precision == "bfloat16"
     assert result.losses[:2] == plain.losses[:2] and result.losses[2:] != plain.losses[2:]  # back to the state after two steps
+
+
+@pytest.mark.parametrize("at", [2, 3, 6])
+def test_a_gradient_that_is_not_finite_goes_back_too(monkeypatch: pytest.MonkeyPatch, at: int) -> None:
+    """Where the loss itself is: just before a state is kept, after it, and in the last step."""
+    monkeypatch.setattr(training, "_KEEP_EVERY", 2)
+    clip, calls = nn.utils.clip_grad_norm_, iter(range(1, 100))
+
+    def overflowing(parameters: Any, largest: float) -> Tensor:
+        held = list(parameters)
+        if next(calls) == at:
+            held[0].grad[...] = float("inf")
+        return clip(held, largest)
+
+    monkeypatch.setattr(nn.utils, "clip_grad_norm_", overflowing)
+    result = train(Task(SHORT, cases(SHORT), Device("cpu", torch.bfloat16)))
+    assert result.precision == "float32" and len(result.losses) == SHORT.first_steps
+    assert all(torch.isfinite(t).all() for t in result.weights.values())
 
 
 def test_in_float32_a_loss_that_is_not_finite_ends_with_advice() -> None:

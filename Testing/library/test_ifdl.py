@@ -112,6 +112,23 @@ def test_partly_reviewed_slices_become_exact_prompts(tmp_path: Path, weights: Pa
         assert (proposal[3] == drawn[3]).all()
 
 
+def test_what_a_person_erased_is_neither_prompted_nor_proposed_again(tmp_path: Path, weights: Path) -> None:
+    with small_project(tmp_path / "p", weights, unlabelled=1, size=(12, 48, 48), steps=60) as project:
+        run_rounds(project, 1)
+        case, first = project.case("case_2"), project.values[0]
+        proposal = Review(project).proposal(case)[1]
+        claimed = [int(k) for k in np.flatnonzero((proposal.array == first).any(axis=(1, 2)))]
+        assert len(claimed) > 3
+        erased = claimed[1:]
+        labels = proposal.array.copy()
+        labels[erased] = np.where(labels[erased] == first, 0, labels[erased])
+        Review(project).correct(case, LabelMap(labels, proposal.geometry), reviewer="A", segments=[first], slices=erased)
+        run_rounds(project, 1)
+        prompts = json.loads(project.artefact(2, case, "prompts.json").read_text())["prompts"]
+        assert not [p for p in prompts if p["label"] == first and p["slice"] in erased]
+        assert not (Review(project).proposal(case)[1].array[erased] == first).any()
+
+
 @pytest.mark.parametrize("count", [3, 12])
 def test_the_first_history_leaves_out_the_last_snapshot_alone(tmp_path: Path, weights: Path, count: int) -> None:
     """The last snapshot is the network itself, which is counted already."""

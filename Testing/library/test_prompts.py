@@ -260,13 +260,22 @@ def test_what_a_reviewer_drew_is_an_exact_mask_and_nothing_else() -> None:
 def test_where_people_decided_the_network_is_not_asked() -> None:
     labels = np.concatenate([picture((1, (30, 20), 8))] * 4)
     network = [make_prompt(one_hot(labels, 1, 0.9), sure(labels), z, 1, SETTINGS) for z in range(4)]
-    seen, reviewed = np.zeros(labels.shape, bool), np.zeros(labels.shape, bool)
+    seen, known = np.zeros(labels.shape, bool), np.zeros(labels.shape, bool)
     seen[1, 5:9, 5:9] = True
-    reviewed[1, 5:9, 5:9] = True  # this class alone was drawn here
-    reviewed[2] = True  # all of the slice was decided, and the class is not on it
-    found = with_reviewed([p for p in network if p is not None], seen, reviewed, 1)
+    known[1:3] = True  # on the first of these the class was drawn, on the second it is not
+    found = with_reviewed([p for p in network if p is not None], seen, known, 1)
     assert [(p.slice_index, p.mask is not None) for p in found] == [(1, True), (0, False), (3, False)]
     assert found[0].mask is not None and np.array_equal(found[0].mask, seen[1])
+
+
+def test_a_line_of_a_slice_that_people_know_is_no_mask_of_it() -> None:
+    """A coronal slice was reviewed, and SAM2 sees the case from above."""
+    labels = np.concatenate([picture((1, (30, 20), 8))] * 4)
+    network = [make_prompt(one_hot(labels, 1, 0.9), sure(labels), z, 1, SETTINGS) for z in (1, 2)]
+    known = np.zeros(labels.shape, bool)
+    known[:, 30] = True
+    found = with_reviewed([p for p in network if p is not None], (labels == 1) & known, known, 1)
+    assert [(p.slice_index, p.mask) for p in found] == [(1, None), (2, None)]
 
 
 def test_reviewed_masks_count_where_the_network_saw_nothing() -> None:

@@ -351,6 +351,15 @@ def test_a_volume_without_any_key_frame_gets_a_mask_through_support_entries() ->
     assert float(result.probabilities()[2].max()) < 1e-3
 
 
+def test_a_class_that_is_allowed_nowhere_abstains() -> None:
+    image, labels = ball_volume(classes=2)
+    allowed = np.ones((2, len(labels)), bool)
+    allowed[1] = False
+    guidance = Guidance(2, mask_prompts(labels, [3], (1,)), allowed, classes=classes_per_slice(labels))
+    result = propagator().propagate(encoded(FOUNDATION, image), guidance, support(2))
+    assert result.abstained == {2}, "it was never looked for, so that it was not found says nothing"
+
+
 @pytest.mark.parametrize(
     "memory", [MemorySettings(mode="G0"), MemorySettings(mode="G1", support=0)], ids=["stock bank", "no place for support"]
 )

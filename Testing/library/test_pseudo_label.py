@@ -153,6 +153,17 @@ def test_a_class_that_every_volume_should_have_and_both_lack_is_no_agreement() -
     assert fuse(p, p, SETTINGS, always_shown=(1, 2)).agreement == pytest.approx(0.5)
 
 
+def test_background_in_which_a_class_must_hide_teaches_nothing() -> None:
+    found = blocks(one=(1, slice(0, 4)))
+    p = one_hot(found, 2, 0.9)
+    lacking = fuse(p, p, SETTINGS, always_shown=(1, 2))
+    assert not lacking.weights[found == 0].any() and lacking.weights[found == 1].all()
+    assert fuse(p, p, SETTINGS, always_shown=(1,)).weights.all()
+    nothing = one_hot(np.zeros_like(found), 2, 0.9)
+    assert not fuse(nothing, nothing, SETTINGS, always_shown=(1,)).weights.any()
+    assert fuse(nothing, nothing, SETTINGS).weights.all(), "an organ that some volumes lack may be missing"
+
+
 def test_two_empty_answers_are_no_agreement() -> None:
     empty = one_hot(np.zeros((2, 4, 4), int), 2, 0.9)
     pseudo = fuse(empty, empty, SETTINGS)
@@ -217,5 +228,6 @@ def test_volumes_are_chosen_best_first() -> None:
 
 def test_at_least_one_volume_is_chosen_if_there_is_any() -> None:
     assert choose_training_volumes({"a": 0.1, "b": 0.0}, 0.0) == ("a",)
+    assert choose_training_volumes({"a": 0.1, "b": 0.0}, 1.0) == ("a",), "of a volume in which nothing was found nothing is learned"
     assert choose_training_volumes({}, 1.0) == ()
     assert len(choose_training_volumes({str(n): 0.5 for n in range(30)}, 0.1)) == 3

@@ -169,6 +169,7 @@ def test_one_segment_alone_can_be_accepted(review: Review) -> None:
     assert (merged[accepted] == 2).all() and (weights[accepted] == 1).all()
     stray = (later == 2) & ~accepted
     assert stray.any() and not weights[stray].any(), "label 2 elsewhere is known to be wrong"
+    assert not merged[stray].any(), "and is not proposed again"
     rest = ~accepted & ~stray
     assert np.array_equal(merged[rest], later[rest]) and (weights[rest] == 0.25).all()
     final = review.final_labels(case)
@@ -180,9 +181,10 @@ def test_one_segment_can_be_rejected(review: Review) -> None:
     review.reject(case, reviewer="Ada", segments=[1])
     labels = review.training_labels(case)
     assert labels is not None and not labels.rejected
-    _, weights = labels.over(small_labels().array, np.ones(OBLIQUE.size))
+    merged, weights = labels.over(small_labels().array, np.ones(OBLIQUE.size))
     assert not weights[small_labels().array == 1].any()
     assert weights[small_labels().array == 2].all()
+    assert np.array_equal(merged, small_labels().array), "a later round may propose it again, better"
 
 
 def test_a_corrected_segment_over_an_accepted_case(review: Review) -> None:
