@@ -13,6 +13,8 @@ _INDEXED = 3
 _CUT = 128
 _FEWEST_SHADES, _LEAST_WHITE, _MOST_SHADE = 8, 0.5, 0.05
 """A soft-edged mask has more values than this, so much of its foreground is 255, and no other value covers more than that of it."""
+_MANY_SHADES, _RIM, _IN_RIM = 64, 3, 0.99
+"""And either that many values, or nearly all of them so close (pixels) to a 255: labels beside a large "void" of 255 lie elsewhere too."""
 
 
 def palette_indices(path: Path, colours: np.ndarray) -> np.ndarray | None:
@@ -48,8 +50,19 @@ def _is_soft_mask(labels: np.ndarray) -> bool:
         return False
     counts = np.bincount(labels.ravel(), minlength=256)
     shades, foreground = counts[1:255], int(counts[1:].sum())
-    few = np.count_nonzero(shades) <= _FEWEST_SHADES
-    return not few and bool(counts[255] >= _LEAST_WHITE * foreground and shades.max() <= _MOST_SHADE * foreground)
+    number = np.count_nonzero(shades)
+    if number <= _FEWEST_SHADES or counts[255] < _LEAST_WHITE * foreground or shades.max() > _MOST_SHADE * foreground:
+        return False
+    return bool(number > _MANY_SHADES) or _share_in_rim(labels) >= _IN_RIM
+
+
+def _share_in_rim(labels: np.ndarray) -> float:
+    """Of the voxels (k, j, i) between 0 and 255 the share that lies within ``_RIM`` pixels of a 255 on its slice."""
+    from scipy import ndimage  # here, since few masks need it and everybody would wait for it
+
+    between = (labels > 0) & (labels < 255)
+    plane = np.ones((1, 2 * _RIM + 1, 2 * _RIM + 1), bool)
+    return float(ndimage.binary_dilation(labels == 255, plane)[between].mean())
 
 
 def _palette(path: Path) -> np.ndarray | None:

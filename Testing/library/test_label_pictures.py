@@ -61,6 +61,20 @@ def test_a_mask_with_soft_edges_is_cut_at_its_middle(tmp_path: Path) -> None:
     assert found.values == (255,) and np.array_equal(found.array[0] == 255, soft >= 128)
 
 
+def test_a_small_mask_of_few_shades_is_cut_too() -> None:
+    soft = soft_disc(40)[::2, ::2].astype(np.int64) // 24 * 24
+    soft[soft >= 240] = 255
+    found = without_soft_edges(soft[None].astype(np.uint8), blurred=False)
+    assert set(np.unique(found)) == {0, 255}
+
+
+def test_many_small_labels_beside_a_void_of_255_stay() -> None:
+    labels = np.full((1, 200, 200), 255, np.uint8)
+    for n in range(12):
+        labels[0, 15 * n : 15 * n + 12, 20:40] = n + 1
+    assert without_soft_edges(labels, blurred=False) is labels
+
+
 def test_labels_stay_as_they_are() -> None:
     many = np.repeat(np.arange(256, dtype=np.uint8), 40)[None, :, None]
     two = np.where(soft_disc(40) > 0, 128, 0).astype(np.uint8)
