@@ -16,7 +16,8 @@ from ..errors import DataError, ProjectError
 from ..files import require_space, resolve_under, sha256_of, sweep
 from ..geometry import Geometry
 from ..settings import Label, Settings, merged
-from ..volumes import LabelMap, Volume, read_header, read_label_map, read_volume, require_same_grid, write_label_map, write_volume
+from ..volumes import LabelMap, Volume, read_label_map, require_same_grid, write_label_map, write_volume
+from . import case_files
 from .case import ROLES, Case, Role, case_id_of
 from .journal import Journal, now
 from .lock import ProjectLock, holder_of, require_shared
@@ -273,41 +274,20 @@ class Project:
         return self.case(id)
 
     def require_whole(self, case: Case) -> None:
-        """Check the hashes of a case's files.
-
-        Raises:
-            ProjectError: a copy was changed or is missing.
-        """
-        for path, digest in ((case.label, case.label_sha256), (case.image, case.image_sha256)):
-            if path is not None:
-                self._verified(path, digest, case.id)
+        """See ``case_files``, as for the three below."""
+        case_files.require_whole(case)
 
     def read_case_header(self, case: Case) -> tuple[Geometry, int]:
-        """The grid of a case's image and its values per voxel, without reading the voxels or checking their hash.
-
-        Raises:
-            ProjectError: the copy is missing.
-        """
-        self._require_there(case.image, case.id)
-        return read_header(case.image)
+        """The grid of a case's image and its values per voxel, its voxels unread."""
+        return case_files.read_case_header(case)
 
     def read_case_image(self, case: Case) -> Volume:
-        """The case's image, its hash checked.
-
-        Raises:
-            ProjectError: the copy was changed or is missing.
-        """
-        return read_volume(self._verified(case.image, case.image_sha256, case.id), trusted=True)
+        """The case's image, its hash checked."""
+        return case_files.read_case_image(case)
 
     def read_case_label(self, case: Case) -> LabelMap:
-        """The label map that came with the case, its hash checked.
-
-        Raises:
-            ProjectError: there is none, or the copy was changed.
-        """
-        if case.label is None:
-            raise ProjectError("the case has no label map.", where=case.id, cure="Add one, or review its pseudo-label.")
-        return read_label_map(self._verified(case.label, case.label_sha256, case.id), trusted=True)
+        """The label map that came with the case, its hash checked."""
+        return case_files.read_case_label(case)
 
     # Places
 
@@ -389,22 +369,6 @@ class Project:
         assignments = ", ".join(f"{name} = ?" for name in columns)
         with self.journal.writing() as database:
             database.execute(f"UPDATE cases SET {assignments} WHERE id = ?", (*columns.values(), id))
-
-    def _require_there(self, path: Path, case: str) -> None:
-        if not path.is_file():
-            raise ProjectError(
-                f"the file {path.name} is missing.", where=case, cure="Restore it from a copy, or exclude the case and import it again."
-            )
-
-    def _verified(self, path: Path, digest: str, case: str) -> Path:
-        self._require_there(path, case)
-        if sha256_of(path) != digest:
-            raise ProjectError(
-                f"the file {path.name} changed since it was imported.",
-                where=case,
-                cure="Restore it from a copy, or exclude the case and import it again.",
-            )
-        return path
 
     def _require_fitting_label(self, label: LabelMap, image: Volume, where: str) -> None:
         require_same_grid(label.geometry, image.geometry, where)
