@@ -12,6 +12,7 @@ import pytest
 from finished_rounds import write_round
 from small_cases import OBLIQUE, small_image, small_labels
 
+from SAM2IterativeLib.cli.tables import rounds_table, scores_legend, scores_table
 from SAM2IterativeLib.dedicated.plan import Plan, write_plan
 from SAM2IterativeLib.errors import DataError
 from SAM2IterativeLib.evaluation import evaluate
@@ -255,6 +256,29 @@ def test_rounds_are_compared_over_the_cases_that_every_round_labelled(project: P
     assert found["rounds"][1]["pseudo_label"]["dice"] == pytest.approx(0.75), "the documented means stay those of all cases"
     Review(project).correct(b, small_labels(), reviewer="Ada", round=0)
     assert evaluate(project, references)["compared_cases"] == ["c"], "a late one rather than none"
+
+
+def test_the_terminal_says_which_cases_compare_rounds(project: Project, references: Path) -> None:
+    for round, cases in ((0, "b"), (1, "bc")):
+        for case in cases:
+            write_round(project, round, project.case(case), coarse=TRUE, pseudo_label=TRUE, uncertainty=np.zeros(TRUE.shape))
+        project.journal.finish_round(round, {})
+    found = evaluate(project, references)
+    assert str(scores_table(found).title).startswith("1 case that every round labelled, of 2 with references")
+    assert "Not every round labelled c." in scores_legend(found)
+    Review(project).correct(project.case("b"), small_labels(), reviewer="Ada", round=0)
+    found = evaluate(project, references)
+    assert str(scores_table(found).title).startswith("1 case that no person touched, of 2")
+    assert "So the rounds are not compared over the same cases." in scores_legend(found)
+
+
+def test_rounds_with_other_validation_cases_are_told_apart(project: Project) -> None:
+    for round, cases in ((0, ["v"]), (1, ["v"]), (2, ["v", "w"])):
+        scores = {"validation": {"pseudo_label": {"dice": 0.8}}, "validation_scored": cases, "validation_cases": len(cases)}
+        project.journal.finish_round(round, scores)
+        table, terms = rounds_table(project)
+        assert ("validation_cases" in terms) == (round == 2)
+    assert [str(cell) for cell in table.columns[terms.index("validation_cases") + 1].cells] == ["1", "1", "2"]
 
 
 def test_what_was_learned_from_a_persons_labels_is_touched(project: Project, references: Path) -> None:
