@@ -35,6 +35,8 @@ def run_session(
     """
     training = Pretraining(plan, checkpoint, device, start=start)
     say(f"{'Continuing' if training.progress.step else 'Beginning'} at step {training.progress.step}. {device.sentence}")
+    if plan.recorded and not training.finished:
+        say(f"First {plan.recorded} kinds of exercises are recorded, about a second each.")
     recent: list[float] = []
 
     def tell(progress: Progress, loss: float) -> None:
