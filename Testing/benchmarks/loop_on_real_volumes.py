@@ -221,14 +221,19 @@ _ROWS = (
 
 
 def table(results: Sequence[dict[str, Any]]) -> str:
-    """A Markdown table per data set and number of labelled cases: mean and spread over seeds."""
+    """A Markdown table per data set and number of labelled cases: mean and spread over seeds.
+
+    Loops with other compact weights than those of the last one in a table are left out of it; the other rows do not use them.
+    """
     parts = []
     for key in sorted({_kind(r) for r in results}):
         group = [r for r in results if _kind(r) == key]
+        weights = [r.get("compact", "")[:8] for r in group if "rounds" in r][-1:]
+        group = [r for r in group if "rounds" not in r or r.get("compact", "")[:8] in weights]
         dataset, labelled, unlabelled, corrected, rounds, steps, views, settings, plan = key
         seeds = ", ".join(str(seed) for seed in sorted({r["seed"] for r in group}))
         changed = f"; {', '.join(settings)}" if settings else ""
-        planned = f"; plan {plan}" if plan else ""
+        planned = (f"; plan {plan}" if plan else "") + "".join(f"; weights {digest}" for digest in weights if digest)
         reviewed = f", {corrected} corrected between two rounds" if corrected else ""
         seen = "one view" if len(views) == 1 else f"{len(views)} views"
         title = f"**{dataset}, {labelled} labelled, {unlabelled} unlabelled{reviewed}**"
