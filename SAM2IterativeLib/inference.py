@@ -61,6 +61,7 @@ def predict_folder(
     output: str | Path,
     device: Device,
     *,
+    channel: int | None = None,
     report: Reporter = lambda message: None,
     stop: Callable[[], bool] = lambda: False,
 ) -> FolderPrediction:
@@ -71,13 +72,14 @@ def predict_folder(
     Args:
         output: a new or empty folder, or one that this project's same network began to fill: finished files are kept, and so is what
             a person corrected there or put there (the image is set aside).
+        channel: which to take of images with several channels (``x_0000``, ``x_0001``).
 
     Raises:
-        DataError: no image there, or the output folder holds something else.
+        DataError: no image there, several channels and none chosen, or the output folder holds something else.
         ProjectError: no round has trained a network yet.
         Stopped: ``stop`` said so; the same call goes on.
     """
-    found = image_files(images)
+    found = image_files(images, channel)
     round, path = trained_network(project)
     plan = read_plan(project.plan_path, classes=len(project.values))
     record = _Record.of(Path(output), sha256_of(path), round)

@@ -17,6 +17,9 @@ console = Console()
 errors = Console(stderr=True)
 
 ProjectFolder = Annotated[Path, typer.Argument(metavar="PROJECT", help="The project's folder.", show_default=False)]
+Channel = Annotated[
+    int | None, typer.Option("--channel", min=0, help="Which channel to take of images with several (nnU-Net's numbers), from 0.")
+]
 
 
 def problem(sentence: str) -> None:

@@ -10,7 +10,8 @@ import typer
 from ..exchange import export_labels
 from ..messages import Message, Warned
 from ..review import Review
-from .console import ProjectFolder, console, opened, remark
+from ..wording import counted
+from .console import Channel, ProjectFolder, console, opened, remark
 from .run_commands import stop_on_interrupt
 
 _FORMATS = ("nrrd", "nifti", "nnunet", "dicom")
@@ -27,16 +28,18 @@ def predict(
     images: Annotated[Path, typer.Option("--images", help="Folder of new images.")],
     output: Annotated[Path, typer.Option("--output", help="Folder for the label maps, named like the images.")],
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")] = "auto",
+    channel: Channel = None,
 ) -> None:
     """Label new volumes with the last round's dedicated network."""
     from ..device import choose_device
     from ..inference import predict_folder
 
     with opened(project, to_write=False) as found, stop_on_interrupt() as stop_asked:
-        result = predict_folder(found, images, output, choose_device(device), report=_tell_warnings, stop=stop_asked)
+        chosen = choose_device(device)
+        result = predict_folder(found, images, output, chosen, channel=channel, report=_tell_warnings, stop=stop_asked)
     for name, sentence in result.set_aside:
         remark(f"{name} (set aside)", sentence)
-    console.print(f"{len(result.written)} label maps written.")
+    console.print(f"{counted(len(result.written), 'label map')} written.")
     if not result.written:
         raise typer.Exit(1)
 

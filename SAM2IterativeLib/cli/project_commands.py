@@ -23,7 +23,7 @@ from ..review import Review
 from ..settings import Settings
 from ..vocabulary import review_state
 from ..wording import counted
-from .console import ProjectFolder, console, opened, remark
+from .console import Channel, ProjectFolder, console, opened, remark
 from .next_steps import command
 from .tables import rounds_table, show_with_legend
 
@@ -33,9 +33,6 @@ _Opaque = Annotated[bool, typer.Option("--opaque-ids", help="Name cases case_000
 _Resample = Annotated[bool, typer.Option("--resample-sheared", help="Make right-angled copies of images whose axes are sheared.")]
 _Mismatch = Annotated[
     str, typer.Option("--on-mismatch", help="Label map on another grid than its image: refuse, 'copy geometry', or resample.")
-]
-_Channel = Annotated[
-    int | None, typer.Option("--channel", min=0, help="Which channel to take of images with several (nnU-Net's numbers), from 0.")
 ]
 
 
@@ -56,7 +53,7 @@ def new(
     opaque_ids: _Opaque = False,
     resample_sheared: _Resample = False,
     on_mismatch: _Mismatch = "refuse",
-    channel: _Channel = None,
+    channel: Channel = None,
 ) -> None:
     """Make a project from a folder of images, some of them with label maps."""
     from ..methods import method_names
@@ -101,7 +98,7 @@ def import_cases(
     opaque_ids: _Opaque = False,
     resample_sheared: _Resample = False,
     on_mismatch: _Mismatch = "refuse",
-    channel: _Channel = None,
+    channel: Channel = None,
 ) -> None:
     """Add cases to a project."""
     with opened(project, to_write=True) as found:

@@ -17,14 +17,17 @@ _MARKED = re.compile(r"(.+)_(\d{4})")
 """A stem with nnU-Net's channel number."""
 
 
-def image_files(folder: str | Path) -> tuple[Path, ...]:
+def image_files(folder: str | Path, channel: int | None = None) -> tuple[Path, ...]:
     """The image files directly in a folder, by name, label maps beside their images (``a_seg.nii.gz``, ``a.seg.nrrd``) left out.
 
+    Args:
+        channel: see ``folder_candidates``.
+
     Raises:
-        DataError: no such folder, or no image in it.
+        DataError: no such folder, no image in it, or several channels of which none was chosen.
     """
     images, _, _ = _sorted_out(Path(folder))
-    return images
+    return _of_one_channel(images, channel, Path(folder).name)
 
 
 def folder_candidates(

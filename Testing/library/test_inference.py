@@ -143,6 +143,14 @@ def test_what_a_person_corrected_or_put_there_is_kept_and_named(project: Project
     assert result.written == ("b.nrrd", "c.png")
 
 
+def test_of_several_channels_one_is_taken(project: Project, tmp_path: Path) -> None:
+    for number in (0, 1):
+        write_volume(tmp_path / "images" / f"p_{number:04d}.nii.gz", phantom_case(5 + number, size=(5, 24, 30))[0])
+    with pytest.raises(DataError, match="look like channels of one case"):
+        predict_folder(project, tmp_path / "images", tmp_path / "labels", CPU)
+    assert predict_folder(project, tmp_path / "images", tmp_path / "labels", CPU, channel=0).written == ("p_0000.nii.gz",)
+
+
 def test_two_images_of_one_name_do_not_share_a_label_map(project: Project, tmp_path: Path) -> None:
     picture = Volume(np.random.default_rng(0).integers(0, 255, (1, 40, 40), dtype=np.uint8), Geometry((1, 40, 40)))
     for name in ("x.jpg", "x.png"):
