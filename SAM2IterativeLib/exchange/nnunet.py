@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..errors import DataError, ProjectError, ResourceError
+from ..errors import DataError, ProjectError
 from ..files import require_empty, stem_of, suffix_of, write_text
 from ..project import Case, Project, Role, case_id_of
 from ..volumes import LabelMap, write_label_map, write_volume
@@ -70,7 +70,7 @@ def export_nnunet(
 
     Raises:
         ProjectError: the dataset's folder is not empty.
-        ResourceError: the disk is full; the dataset's folder is removed again.
+        ResourceError: the disk is full. Whatever ends the export, the dataset's folder is removed again.
     """
     root = Path(folder)
     if not re.fullmatch(r"Dataset\d{3}_.+", root.name):
@@ -87,7 +87,7 @@ def export_nnunet(
             training += 1
         except (DataError, ProjectError) as error:
             refused[case.id] = error.sentence
-        except ResourceError:
+        except BaseException:
             shutil.rmtree(root, ignore_errors=True)  # half a dataset would pass for a whole one, and stand in the way of the next
             raise
     names = {"background": 0} | {label.name: n for n, label in enumerate(project.settings.labels, 1)}
