@@ -121,7 +121,7 @@ def test_killed_from_outside_it_continues_to_the_same_files(
 
 
 def test_hidden_references_are_never_looked_at(tmp_path: Path, weights: Path, finished: tuple[Path, dict[str, str], list[Message]]) -> None:
-    """Validation labels replaced by garbage change nothing but the scores."""
+    """Validation labels replaced by garbage change nothing but the scores; nor does a label map of a case made unlabelled."""
     with small_project(tmp_path / "project", weights, validation=1) as project:
         case = project.case("case_4")
         truth = project.read_case_label(case)
@@ -130,6 +130,9 @@ def test_hidden_references_are_never_looked_at(tmp_path: Path, weights: Path, fi
         write_label_map(case.label, LabelMap(garbage, truth.geometry))
         with project.journal.writing() as database:
             database.execute("UPDATE cases SET label_sha256 = ? WHERE id = 'case_4'", (sha256_of(case.label),))
+        for name in ("case_2", "case_3"):
+            project.add_label(project.case(name), LabelMap(garbage, project.read_case_image(project.case(name)).geometry))
+            project.set_role(name, "unlabelled")
         run_rounds(project, 1)
         assert artefact_hashes(project) == finished[1]
 

@@ -7,6 +7,7 @@ import itertools
 import numpy as np
 import pytest
 from simulated_network import network_snapshots, one_hot
+from slice_choices import SliceChoices
 
 from SAM2IterativeLib.guidance.key_frames import PromptRecord, select_key_frames, slice_dice, slice_quality
 from SAM2IterativeLib.guidance.uncertainty import first_history, uncertainty
@@ -180,24 +181,12 @@ def test_a_slab_spoiled_in_a_later_round_is_left() -> None:
 
 
 def test_key_frames_are_truer_than_random_middle_or_largest_slices() -> None:
-    """Mean true Dice of the network's masks on the slices chosen, over generated volumes with simulated networks.
-
-    The largest slices are chosen by the same rule of parts and gaps, so that only what is ranked differs.
-    """
-    scores: dict[str, list[float]] = {"key": [], "random": [], "middle": [], "largest": []}
+    """Mean true Dice of the network's masks on the slices chosen, over generated volumes with simulated networks."""
+    choices = SliceChoices(SETTINGS)
     for seed in range(8):
         reference = phantom_case(seed)[1].array
         history, quality = guided(reference, seed)
         labels = history.argmax(axis=0)
-        truth = slice_dice(labels, reference, 2)
-        areas = np.stack([(labels == c).sum(axis=(1, 2)) for c in (1, 2)])
-        largest = select_key_frames(areas / areas.max(axis=1, keepdims=True), labels, SETTINGS)
-        for c, key in select_key_frames(quality, labels, SETTINGS).items():
-            extent = np.flatnonzero(areas[c - 1] >= SETTINGS.minimum_area)
-            parts = [part for part in np.array_split(extent, SETTINGS.count) if part.size]
-            scores["key"].append(truth[c - 1, list(key)].mean())
-            scores["random"].append(truth[c - 1, extent].mean())
-            scores["middle"].append(truth[c - 1, [part[len(part) // 2] for part in parts]].mean())
-            scores["largest"].append(truth[c - 1, list(largest[c])].mean())
-    mean = {name: float(np.mean(values)) for name, values in scores.items()}
+        choices.add(labels, reference, select_key_frames(quality, labels, SETTINGS))
+    mean = choices.means()
     assert mean["key"] > max(mean["random"], mean["middle"], mean["largest"]) + 0.01, mean
