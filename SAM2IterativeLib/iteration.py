@@ -19,7 +19,7 @@ import torch
 from .dedicated.plan import Plan
 from .dedicated.planning import overruled
 from .device import Device
-from .errors import DataError, ResourceError, SAM2IterativeError, Stopped
+from .errors import DataError, ResourceError, SAM2IterativeError, SettingsError, Stopped
 from .guidance.convergence import Verdict, judge
 from .learning import TRAINING, validation_remarks
 from .messages import (
@@ -47,6 +47,8 @@ Result = TypeVar("Result")
 ADAPTATION = "adaptation"
 _RUN, _ENDED = "run", "ended"
 """Journal events of this kind: the number of a run's last round when it begins, this word when it ends by itself."""
+_METHOD = "method"
+"""Events of this kind, one a round: its number and the method that began it."""
 _LEARNED = "learned"
 """Events of this kind, one a training: what it knew of, see ``_known``."""
 _FULL_MEMORY = "DefaultCPUAllocator"
@@ -100,6 +102,7 @@ class Iteration:
         method.require_ready()
         finished = self.project.journal.rounds()
         first = max(finished, default=-1) + 1
+        self._require_method(first)
         last = self._target(first, rounds)
         steps = run.plan.first_steps, run.plan.round_steps
         self.report(RunStarted(last - first + 1, len(self.preparation.cases_to_label()), self.device.sentence, first, *steps))
@@ -120,6 +123,14 @@ class Iteration:
         reason = verdict.reason if verdict.finished and until_converged else f"round {done} is done; {verdict.reason}"
         self.report(RunFinished(done + 1, verdict.converged, reason))
         return verdict
+
+    def _require_method(self, round: int) -> None:
+        """A round is finished by the method that began it: another one would miss the files that it reads."""
+        began = {int(number): name for number, _, name in (event.text.partition(" ") for event in self.project.journal.events(_METHOD))}
+        ours = self.project.settings.method
+        if began.get(round, ours) != ours:
+            cure = f"Finish it with --method {began[round]}; the next round may follow '{ours}'."
+            raise SettingsError(f"round {round} was begun with '{began[round]}' and is not finished.", where="method", cure=cure)
 
     def _has_news(self) -> bool:
         """Whether there are cases, label maps or decisions that the last training did not know of."""
@@ -161,6 +172,7 @@ class Iteration:
     # One round
 
     def _one_round(self, method: Method, round: int) -> None:
+        self.project.journal.note(_METHOD, f"{round} {self.project.settings.method}")
         if round == 0 and adapts_before_rounds(self.project):
             self._unit(round, ADAPTATION, None, 0, 1, self._adapted)
         self._unit(round, TRAINING, None, 0, 1, partial(self._trained, method, round))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 
 import numpy as np
 
@@ -17,6 +18,7 @@ from .device import Device
 from .errors import DataError, ProjectError, SettingsError
 from .files import require_space
 from .messages import CaseSetAside, Reporter, Warned
+from .methods import load_method
 from .project import Case, Project, Role
 from .review import Review
 
@@ -94,8 +96,10 @@ class Preparation:
         return said.labels.classes(self._project.values) if said is not None and said.complete else None
 
     def _planned(self, fingerprints: Mapping[str, Fingerprint]) -> Plan:
-        settings, values = self._project.settings, list(fingerprints.values())
-        return make_plan(values, len(self._project.values), settings.dedicated, self._device, self._project.label_names)
+        wishes = self._project.settings.dedicated
+        if wishes.network == "auto":
+            wishes = replace(wishes, network=load_method(self._project.settings.method).network)
+        return make_plan(list(fingerprints.values()), len(self._project.values), wishes, self._device, self._project.label_names)
 
     def _name_strangers(self, fingerprints: Mapping[str, Fingerprint]) -> None:
         """Say which cases look unlike every labelled one: what is learned from those may fail there."""

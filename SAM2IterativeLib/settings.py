@@ -20,7 +20,7 @@ FORMAT_VERSION = 1
 
 MemoryMode = Literal["G0", "G1", "G1+G2"]
 DensePrompt = Literal["none", "refinable", "everywhere"]
-NetworkKind = Literal["auto", "unet2d", "unet3d"]
+NetworkKind = Literal["auto", "unet2d", "unet3d", "unetplusplus"]
 
 Settings_ = TypeVar("Settings_")
 
@@ -58,9 +58,10 @@ class RoundSettings:
 
 @dataclass(frozen=True)
 class DedicatedSettings:
-    """The dedicated network (a U-Net). 0 or "auto" lets the plan decide from data and device."""
+    """The dedicated network (a U-Net). 0 or "auto" lets the plan decide from data, device and method."""
 
     network: NetworkKind = "auto"
+    """"unet2d" sees slices, "unet3d" blocks; "unetplusplus" is a U-Net++ that sees slices."""
     first_steps: int = bounded(0, 0, 1_000_000)
     """Optimiser steps of round 0."""
     round_steps: int = bounded(0, 0, 1_000_000)
@@ -146,6 +147,14 @@ class PseudoLabelSettings:
 
 
 @dataclass(frozen=True)
+class KnowledgeMiningSettings:
+    """The method "knowledge_mining" alone."""
+
+    acceptance: float = bounded(0.5, 0.0, 1.0)
+    """Least IoU of SAM2's mask with the piece of the network's mask that prompted it; below it the network's own piece is kept."""
+
+
+@dataclass(frozen=True)
 class Settings:
     """All of a project's settings, as they stand in ``project.toml``."""
 
@@ -163,6 +172,7 @@ class Settings:
     memory: MemorySettings = MemorySettings()
     foundation: FoundationSettings = FoundationSettings()
     pseudo_label: PseudoLabelSettings = PseudoLabelSettings()
+    knowledge_mining: KnowledgeMiningSettings = KnowledgeMiningSettings()
 
     def __post_init__(self) -> None:
         """Labels stand in the order of their values, whatever the file's: trained networks know them by their place."""

@@ -1,16 +1,18 @@
-"""The networks: MONAI's U-Net that nnU-Net's planning rules shape (DynUNet), in 2-D and 3-D."""
+"""The networks: MONAI's U-Net that nnU-Net's planning rules shape (DynUNet), in 2-D and 3-D, and its U-Net++ in 2-D."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
 import torch
-from monai.networks.nets import DynUNet
+from monai.networks.nets import BasicUNetPlusPlus, DynUNet
 from torch import Tensor, nn
 from torch.nn import functional
 
 from ..errors import WeightsError
 from .plan import Plan
+
+_ACTIVATION = ("relu", {"inplace": True})
 
 Weights = dict[str, Tensor]
 """A network's parameters and buffers by name, each tensor once, on the CPU, in float32."""
@@ -23,23 +25,47 @@ def build_network(plan: Plan, seed: int = 0) -> nn.Module:
         plan: levels, channels, kernels.
         seed: of the first weights; the global random state is left as it was.
     """
-    first = 3 - plan.dimensions
-    strides = [stride[first:] for stride in plan.strides]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network: nn.Module = DynUNet(
+        network = _UNetPlusPlus(plan) if plan.network == "unetplusplus" else _dynamic_unet(plan)
+    _use_image_norm(network)
+    return network.to(memory_format=memory_format(plan))
+
+
+def _dynamic_unet(plan: Plan) -> nn.Module:
+    first = 3 - plan.dimensions
+    strides = [stride[first:] for stride in plan.strides]
+    network: nn.Module = DynUNet(
+        spatial_dims=plan.dimensions,
+        in_channels=plan.input_channels,
+        out_channels=plan.classes + 1,
+        kernel_size=[kernel[first:] for kernel in plan.kernels],
+        strides=strides,
+        upsample_kernel_size=strides[1:],
+        filters=list(plan.features),
+        norm_name=(plan.norm, {"affine": True}),
+        act_name=_ACTIVATION,
+    )
+    return network
+
+
+class _UNetPlusPlus(BasicUNetPlusPlus):
+    """U-Net++ (Zhou et al., IEEE TMI 2020) without deep supervision: its last output alone, as a tensor instead of a list of one."""
+
+    def __init__(self, plan: Plan) -> None:
+        super().__init__(
             spatial_dims=plan.dimensions,
             in_channels=plan.input_channels,
             out_channels=plan.classes + 1,
-            kernel_size=[kernel[first:] for kernel in plan.kernels],
-            strides=strides,
-            upsample_kernel_size=strides[1:],
-            filters=list(plan.features),
-            norm_name=(plan.norm, {"affine": True}),
-            act_name=("relu", {"inplace": True}),
+            features=(*plan.features, plan.features[0]),
+            act=_ACTIVATION,
+            norm=(plan.norm, {"affine": True}),
         )
-    _use_image_norm(network)
-    return network.to(memory_format=memory_format(plan))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, channels, *spatial) → (B, classes + 1, *spatial); the spatial sizes are multiples of 16."""
+        (logits,) = super().forward(x)
+        return logits
 
 
 class ImageNorm(nn.Module):

@@ -28,7 +28,9 @@ FORMAT_VERSION = 1
 _FINEST, _COARSEST = 1e-4, 1e3  # mm: from microscopes to nothing that is imaged
 _BODY_AXES = {"R": 0, "L": 0, "A": 1, "P": 1, "S": 2, "I": 2}
 
-Network = Literal["unet2d", "unet3d"]
+Network = Literal["unet2d", "unet3d", "unetplusplus"]
+UNETPLUSPLUS = ((1, 1, 1), *[(1, 2, 2)] * 4), ((1, 3, 3),) * 5
+"""Strides and kernels of MONAI's U-Net++, which are fixed."""
 Scheme = Literal["zscore", "ct", "colour"]
 Norm = Literal["instance", "batch"]
 
@@ -119,13 +121,13 @@ class Plan:
     """All decisions about the dedicated network. Sizes and spacings are (k, j, i)."""
 
     format_version: int = decided(FORMAT_VERSION, FORMAT_VERSION, FORMAT_VERSION, note="version of this file's layout")
-    network: Network = field(default="unet2d", metadata={"note": "unet2d sees slices, unet3d sees blocks"})
+    network: Network = field(default="unet2d", metadata={"note": "unet2d and unetplusplus see slices, unet3d sees blocks"})
     classes: int = decided(1, 1, 65535, note="foreground classes")
     channels: int = decided(1, 1, 64, note="channels of an image; 3 for colour")
-    neighbours: int = decided(1, 0, 4, note="unet2d: slices before and after that are shown along with a slice")
+    neighbours: int = decided(1, 0, 4, note="2-D only: slices before and after that are shown along with a slice")
     views: tuple[int, ...] = decided(
         (0,),
-        note="unet2d: axes across which volumes are cut: 0 into slices as they lie, 1 by rows, 2 by columns; predictions are averaged",
+        note="2-D only: axes across which volumes are cut: 0 into slices as they lie, 1 by rows, 2 by columns; predictions are averaged",
     )
     orientation: str = decided(
         "SPL", note="body directions in which k, j and i grow (R/L, A/P, S/I); cases that lie otherwise are turned for the network"
@@ -135,7 +137,8 @@ class Plan:
     )
     patch: tuple[int, int, int] = decided((1, 64, 64), note="voxels that the network sees at once in training")
     view_patches: tuple[tuple[int, int, int], ...] = decided(
-        (), note="unet2d: the same for each of views, where slices of one view are smaller than those of another; empty: patch for all"
+        (),
+        note="2-D only: the same for each of views, where slices of one view are smaller than those of another; empty: patch for all",
     )
     features: tuple[int, ...] = decided((32, 64, 128, 256), note="channels of the network, level by level")
     strides: tuple[tuple[int, int, int], ...] = decided(
@@ -190,14 +193,16 @@ class Plan:
             raise SettingsError("the normalisation 'colour' is not for grey images.", where="plan.toml")
         first = {self.patch[0], self.divisor[0], *(patch[0] for patch in self.view_patches), *(kernel[0] for kernel in self.kernels)}
         if self.dimensions == 2 and first != {1}:
-            raise SettingsError("a unet2d must have 1 as the first number of patch, strides and kernels.", where="plan.toml")
+            raise SettingsError(f"a {self.network} must have 1 as the first number of patch, strides and kernels.", where="plan.toml")
+        if self.network == "unetplusplus" and (self.strides, self.kernels) != UNETPLUSPLUS:
+            raise SettingsError("a unetplusplus has five levels, each half as fine, and kernels [1, 3, 3].", where="plan.toml")
 
         if not self.views or len(set(self.views)) < len(self.views) or not set(self.views) <= {0, 1, 2}:
             raise SettingsError(f"views {list(self.views)} must be some of 0, 1 and 2, each once.", where="plan.toml")
         if self.view_patches and len(self.view_patches) != len(self.views):
             raise SettingsError(f"view_patches must be empty or one for each of the views {list(self.views)}.", where="plan.toml")
         if self.keeps_slices and self.augmentation.tilt:
-            raise SettingsError("slices that are kept as they lie (unet2d with views [0]) need augmentation.tilt = 0.", where="plan.toml")
+            raise SettingsError("slices that are kept as they lie (2-D with views [0]) need augmentation.tilt = 0.", where="plan.toml")
         if self.views != (0,) and self.dimensions == 3:
             raise SettingsError(
                 f"views other than [0] are for a unet2d without mirror_axes, and network is unet3d with views {list(self.views)}.",
@@ -225,7 +230,7 @@ class Plan:
     @property
     def dimensions(self) -> int:
         """2 or 3."""
-        return 2 if self.network == "unet2d" else 3
+        return 3 if self.network == "unet3d" else 2
 
     @property
     def divisor(self) -> tuple[int, int, int]:

@@ -14,7 +14,7 @@ from ..errors import DataError, SettingsError
 from ..orientation import turned_spacing
 from ..settings import DedicatedSettings
 from .fingerprint import Fingerprint, distances_to_labelled
-from .plan import AugmentationPlan, Network, Normalisation, Plan
+from .plan import UNETPLUSPLUS, AugmentationPlan, Network, Normalisation, Plan
 
 Triple = tuple[int, int, int]
 
@@ -49,7 +49,9 @@ class _Budget:
 _BUDGETS: dict[tuple[str, Network], _Budget] = {
     ("cpu", "unet2d"): _Budget(16 * 112 * 112, 256 * 256, 32, 256, 5, 256, 4, 16),
     ("cpu", "unet3d"): _Budget(2 * 360_000, 360_000, 16, 256, 5, 160, 2, 4),
+    ("cpu", "unetplusplus"): _Budget(16 * 112 * 112, 256 * 256, 16, 256, 5, 256, 4, 16),
     ("gpu", "unet2d"): _Budget(12 * 512 * 512, 512 * 512, 32, 512, 7, 1024, 8, 32),
+    ("gpu", "unetplusplus"): _Budget(12 * 512 * 512, 512 * 512, 32, 512, 5, 1024, 8, 32),
     ("gpu", "unet3d"): _Budget(2 * 128**3, 128**3, 32, 320, 6, 512, 2, 4),
 }
 
@@ -101,7 +103,7 @@ def make_plan(
         network=network,
         classes=classes,
         channels=channels.pop(),
-        neighbours=1 if network == "unet2d" and int(np.median(sizes[:, 0])) >= 3 else 0,
+        neighbours=1 if network != "unet3d" and int(np.median(sizes[:, 0])) >= 3 else 0,
         views=views,
         orientation=orientation,
         spacing=(float(spacing[0]), float(spacing[1]), float(spacing[2])),
@@ -174,7 +176,7 @@ def _views(
     along = float(np.percentile(spacings[:, 0], 90))
     cubic = along <= _NEARLY_CUBIC * spacing[1:].min() and spacing[1:].max() <= _NEARLY_CUBIC * spacing[1:].min()
     deep = float(np.median(sizes[:, 0] * spacings[:, 0])) >= _SIDE_VIEW * spacing[1:].min() and float(np.median(sizes[:, 0])) >= _SIDE_VIEW
-    return (0, 1, 2) if network == "unet2d" and cubic and deep and not colour else (0,)
+    return (0, 1, 2) if network != "unet3d" and cubic and deep and not colour else (0,)
 
 
 def _seen(planned: NDArray[np.float64], views: tuple[int, ...]) -> NDArray[np.float64]:
@@ -191,7 +193,7 @@ def _shape(
     """Patch, strides and kernels: the median case, shrunk axis by axis (the one largest against it first) to the budget."""
     median = np.median(planned, axis=0)
     target = np.maximum(_whole(planned), (1, _SMALLEST_PATCH, _SMALLEST_PATCH))
-    if network == "unet2d":
+    if network != "unet3d":
         target[0] = 1
     while True:
         strides, kernels = topology(target, spacing, network, budget.levels)
@@ -233,8 +235,10 @@ def topology(
     """Strides and kernels per level, by nnU-Net's rule.
 
     An axis is halved while at least 4 voxels remain and its spacing is at most twice the finest; a kernel spans an axis once
-    the spacings have come that close.
+    the spacings have come that close. A U-Net++ always has its five levels.
     """
+    if network == "unetplusplus":
+        return UNETPLUSPLUS
     size, space = patch.astype(float).copy(), spacing.astype(float).copy()
     if network == "unet2d":
         space[0] = np.inf
@@ -263,7 +267,7 @@ def _steps(network: Network, device: Device, curve_chance: float) -> tuple[int, 
     """
     if device.kind == "cuda":
         return 6000, 6000
-    later = 800 if network == "unet2d" else 400
+    later = 400 if network == "unet3d" else 800
     return (2 * later if curve_chance else later), later
 
 
@@ -320,7 +324,7 @@ def _augmentation(
     sided = any(half in name.lower() for name in label_names for half in _HALVES)
     axes = () if normalisation.scheme != "colour" else (1,) if sided else (1, 2)
     flat = spacing[0] > _ANISOTROPIC * spacing[1:].max() or patch[0] * _ANISOTROPIC < min(patch[1:])
-    still = len(views) == 1 if network == "unet2d" else flat
+    still = flat if network == "unet3d" else len(views) == 1
     return AugmentationPlan(mirror_axes=axes, tilt=0.0 if still else _TILT, curve_chance=curve_chance)
 
 

@@ -8,7 +8,7 @@ import pkgutil
 from ..errors import SettingsError
 from .method import Method
 
-_SHARED = ("method", "training_set", "trial", "working_grid")
+_SHARED = ("method", "network_method", "training_set", "trial", "working_grid")
 
 
 def method_names() -> tuple[str, ...]:

@@ -13,35 +13,32 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from ..dedicated.prediction import Predictor
-from ..dedicated.training import PseudoLabelObjective, Task, train
+from ..dedicated.training import TrainedNetwork
 from ..dedicated.weights import load_weights, save_weights
 from ..files import write_text
-from ..foundation.checkpoints import load_foundation, locate
-from ..foundation.features import FeatureCache, VolumeFeatures, Window
+from ..foundation.features import VolumeFeatures
 from ..foundation.memory_bank import Entry
 from ..foundation.propagation import Guidance, Propagator, allowed_slices, axial_positions, classes_per_slice
-from ..guidance.convergence import label_stability
 from ..guidance.key_frames import PromptRecord, select_key_frames, slice_dice, slice_quality
 from ..guidance.prompts import Prompt, logits_of, prompts_on, with_reviewed, with_reviewed_masks
 from ..guidance.pseudo_label import foundation_shares, fuse
 from ..guidance.uncertainty import case_uncertainty, first_history, uncertainty, update_history
-from ..messages import Warned
-from ..presets import weights_in_use
 from ..project import Case, load_arrays, load_probabilities, save_arrays, save_probabilities
 from ..review import PROPOSAL
-from ..round_files import COARSE, LABEL_MAPS, PROMPTS, PROPAGATED, UNCERTAINTY, KeyFramePrompt, prompts_text
-from ..volumes import LabelMap, Volume, read_label_map, read_volume, write_label_map, write_volume
-from ..wording import duration
-from .method import SUPPORT_CASES, FractionDone, Method, Outcome, RunContext
-from .training_set import AGREEMENT, WEIGHTS, training_cases
+from ..round_files import COARSE, PROMPTS, PROPAGATED, UNCERTAINTY, prompts_text
+from ..volumes import Volume, read_volume, write_volume
+from .method import SUPPORT_CASES, Outcome, RunContext
+from .network_method import PROBABILITIES, NetworkMethod, for_people, weights_path
+from .training_set import AGREEMENT
 from .trial import error_on
 from .working_grid import WorkingGrid
 
-_PROBABILITIES, _HISTORY, _ANSWER, _RECORD = "probabilities.npz", "history.npz", "foundation.npz", "prompt_record.npz"
+_HISTORY, _ANSWER, _RECORD = "history.npz", "foundation.npz", "prompt_record.npz"
 
 
 @dataclass
@@ -55,54 +52,28 @@ class _Loaded:
     """(C,) 1 - Dice of SAM2 per class on a labelled case; None where there is none to try it on."""
 
 
-class IFDL(Method):
+class IFDL(NetworkMethod):
     """See the module's text."""
 
-    stages = ("coarse", "propagation", "pseudo_label")
-    scored = LABEL_MAPS
+    remembered = (PROPOSAL, _HISTORY, _RECORD)
 
     def __init__(self, run: RunContext) -> None:
         super().__init__(run)
         self._loaded = _Loaded()
-        self._features: FeatureCache | None = None
-        self._pasts: dict[tuple[int, str], bool] = {}
-
-    def require_ready(self) -> None:
-        """See ``Method``; SAM2's weights are needed only after the first training."""
-        locate(weights_in_use(self.run.settings.foundation.weights, self.run.project.models_folder))
 
     # (a), (i): the dedicated network
 
-    def train(self, round: int, progress: FractionDone) -> Sequence[Path]:
-        """Train f_t from f_{t-1} (round 0: from random weights, on the labelled cases alone)."""
-        run = self.run
-        start = None if round == 0 else load_weights(weights_path(run, round - 1))[0]
-        unfinished = run.project.models_folder / f"round_{round}_unfinished.safetensors"
-        task = Task(
-            plan=run.plan,
-            cases=training_cases(run, round),
-            device=run.device,
-            seed=run.settings.seed + 1000 * round,
-            start=start,
-            objective=PseudoLabelObjective(run.settings.rounds.unlabelled_weight),
-            checkpoint=unfinished,
-        )
-        labelled = sum(case.labelled for case in task.cases)
-        text = f"{labelled} labelled, {len(task.cases) - labelled} pseudo-labelled cases"
+    def share_learned(self, round: int) -> float:
+        """The rho_t of the settings, the last of which repeats."""
+        shares = self.run.settings.rounds.shares
+        return shares[min(round, len(shares)) - 1] if round else 0.0
 
-        def tell(done: float, loss: float, seconds_left: float | None) -> None:
-            left = "" if seconds_left is None else f", about {duration(seconds_left)} more"
-            progress(done, f"{text}, loss {loss:.3f}{left}")
-
-        result = train(task, stop=run.stop_asked, progress=tell)
-        notes = {"kind": "network", "round": round, "plan": run.plan.digest, "precision": result.precision}
-        files = [weights_path(run, round)]
-        save_weights(files[0], result.weights, notes)
-        if round == 0:
-            for index, snapshot in enumerate(result.snapshots):
-                files.append(run.project.models_folder / f"round_0_snapshot_{index}.safetensors")
-                save_weights(files[-1], snapshot, notes)
-        unfinished.unlink(missing_ok=True)
+    def keep_besides(self, round: int, result: TrainedNetwork, notes: Mapping[str, Any]) -> Sequence[Path]:
+        """The snapshots of round 0, whose mean is the first history."""
+        folder = self.run.project.models_folder
+        files = [folder / f"round_0_snapshot_{index}.safetensors" for index in range(len(result.snapshots) if round == 0 else 0)]
+        for file, snapshot in zip(files, result.snapshots, strict=False):
+            save_weights(file, snapshot, notes)
         return files
 
     def begin_stage(self, round: int, stage: str) -> None:
@@ -117,38 +88,30 @@ class IFDL(Method):
         """Let go of networks; the feature cache stays for the next round."""
         self._loaded = _Loaded()
 
-    def process(self, round: int, stage: str, case: Case) -> Outcome:
-        """See ``stages``."""
-        action = {"coarse": self._coarse, "propagation": self._propagate, "pseudo_label": self._pseudo_label}[stage]
-        return action(round, case)
-
-    def no_longer_needed(self, round: int) -> Sequence[str]:
-        """A round's probabilities serve the round after it only."""
-        return ("*.npz",)
-
     # (a), (b): coarse mask, history, uncertainty
 
-    def _coarse(self, round: int, case: Case) -> Outcome:
+    def mark(self, round: int, case: Case) -> Outcome:
+        """The network's mask, its history and the uncertainty."""
         volume = self.run.project.read_case_image(case)
         stop = self.run.stop_asked
         network, *earlier = (partial(p.predict, volume.array, volume.geometry, stop=stop) for p in self._loaded.predictors)
         today = network()
         answer = heard = None
-        if self._has_past(round, case):
-            before = load_probabilities(self._path(round - 1, case, _HISTORY))
+        if self.has_past(round, case):
+            before = load_probabilities(self.path(round - 1, case, _HISTORY))
             now = update_history(before, today, self.run.settings.uncertainty.momentum)
             answer, heard = self._previous_answer(round, case, today)
         else:
             before = now = first_history(chain([today], (snapshot() for snapshot in earlier)))
         doubt = uncertainty(today, before, now, answer, heard)
-        save_probabilities(self._path(round, case, _PROBABILITIES), today)
-        save_probabilities(self._path(round, case, _HISTORY), now)
-        self._write_classes(round, case, COARSE, today.argmax(0), volume)
-        write_volume(self._path(round, case, UNCERTAINTY), Volume(doubt.map.astype(np.float32), volume.geometry))
-        return self._outcome(
+        save_probabilities(self.path(round, case, PROBABILITIES), today)
+        save_probabilities(self.path(round, case, _HISTORY), now)
+        self.write_classes(round, case, COARSE, today.argmax(0), volume)
+        write_volume(self.path(round, case, UNCERTAINTY), Volume(doubt.map.astype(np.float32), volume.geometry))
+        return self.outcome(
             round,
             case,
-            (_PROBABILITIES, _HISTORY, COARSE, UNCERTAINTY),
+            (PROBABILITIES, _HISTORY, COARSE, UNCERTAINTY),
             {"uncertainty": case_uncertainty(doubt.map, now.argmax(0), self.run.plan.always_shown)},
         )
 
@@ -159,61 +122,49 @@ class IFDL(Method):
             files += sorted(self.run.project.models_folder.glob("round_0_snapshot_*.safetensors"), key=_number)[:-1]
         return files
 
-    def _has_past(self, round: int, case: Case) -> bool:
-        """Whether the case went through the round before and what that left is whole; not if it was imported, or taken back, since."""
-        if round == 0:
-            return False
-        key = round, case.id
-        if key not in self._pasts:
-            journal = self.run.project.journal
-            self._pasts[key] = all(journal.unit_done(round - 1, stage, case.id) for stage in self.stages)
-            if not self._pasts[key] and journal.unit(round - 1, self.stages[-1], case.id) is not None:
-                lost = f"{case.id}: files of round {round - 1} are missing or were changed; its history begins anew."
-                self.run.report(Warned(lost))
-        return self._pasts[key]
-
     def _previous_answer(self, round: int, case: Case, today: np.ndarray) -> tuple[np.ndarray | None, np.ndarray | None]:
         """SAM2's last answer, and where it counts: not where the network sees a class that SAM2 was not asked about."""
-        path = self._path(round - 1, case, _ANSWER)
+        path = self.path(round - 1, case, _ANSWER)
         if not path.is_file():
             return None, None
-        abstained = load_arrays(self._path(round - 1, case, _RECORD))["abstained"]
+        abstained = load_arrays(self.path(round - 1, case, _RECORD))["abstained"]
         return load_probabilities(path), ~np.isin(today.argmax(0), abstained)
 
     # (c)-(g): key frames, prompts, memories, propagation
 
-    def _propagate(self, round: int, case: Case) -> Outcome:
+    def ask(self, round: int, case: Case) -> Outcome:
+        """Key frames, prompts, SAM2's answer, and the record of how well it agreed."""
         run, volume = self.run, self.run.project.read_case_image(case)
         grid = WorkingGrid(volume.geometry, run.plan.orientation)
-        history = grid.turned(load_probabilities(self._path(round, case, _HISTORY)))
+        history = grid.turned(load_probabilities(self.path(round, case, _HISTORY)))
         doubt = grid.turned(self._read_uncertainty(round, case))
         record = self._record(round, case, history.shape)
         prompts = self._prompts(round, case, grid, history, doubt, record)
         answer, abstained = self._answer(volume, grid, history, prompts)
         error = np.full(run.class_count, np.nan) if self._loaded.error is None else self._loaded.error
         files = [PROMPTS, _RECORD]
-        for_people = [_for_people(prompt, grid, run.project.values[c - 1]) for c, found in sorted(prompts.items()) for prompt in found]
-        write_text(self._path(round, case, PROMPTS), prompts_text(for_people))
+        for_people = [for_people(prompt, grid, run.project.values[c - 1]) for c, found in sorted(prompts.items()) for prompt in found]
+        write_text(self.path(round, case, PROMPTS), prompts_text(for_people))
         labels = history.argmax(0)
         if answer is None:
-            self._path(round, case, _ANSWER).unlink(missing_ok=True)  # of an attempt with other prompts that was interrupted
+            self.path(round, case, _ANSWER).unlink(missing_ok=True)  # of an attempt with other prompts that was interrupted
         else:
-            network = grid.turned(load_probabilities(self._path(round, case, _PROBABILITIES))).argmax(0)
+            network = grid.turned(load_probabilities(self.path(round, case, PROBABILITIES))).argmax(0)
             agreed = slice_dice(answer.argmax(0), network, run.class_count)
             record = record.updated(agreed, {c: [p.slice_index for p in found] for c, found in prompts.items()})
-            save_probabilities(self._path(round, case, _ANSWER), grid.turned_back(answer))
+            save_probabilities(self.path(round, case, _ANSWER), grid.turned_back(answer))
             files.append(_ANSWER)
             labels = np.where(np.isin(labels, list(abstained)), labels, answer.argmax(0)) if abstained else answer.argmax(0)
-        self._write_classes(round, case, PROPAGATED, grid.turned_back(labels), volume)
+        self.write_classes(round, case, PROPAGATED, grid.turned_back(labels), volume)
         save_arrays(
-            self._path(round, case, _RECORD),
+            self.path(round, case, _RECORD),
             {"mean": record.mean, "count": record.count, "abstained": np.array(sorted(abstained)), "error": error},
         )
         counts = {
             "key_frames": float(sum(len(p) for p in prompts.values())),
             "abstained_classes": float(len(abstained)),
         }
-        return self._outcome(round, case, (*files, PROPAGATED), counts)
+        return self.outcome(round, case, (*files, PROPAGATED), counts)
 
     def _prompts(
         self, round: int, case: Case, grid: WorkingGrid, history: np.ndarray, doubt: np.ndarray, record: PromptRecord
@@ -221,8 +172,8 @@ class IFDL(Method):
         """Key frames by quality, and every slice that a person decided, with exactly the person's mask."""
         settings = self.run.settings
         stability = None
-        if self._has_past(round, case):
-            before = grid.turned(load_probabilities(self._path(round - 1, case, _HISTORY))).argmax(0)
+        if self.has_past(round, case):
+            before = grid.turned(load_probabilities(self.path(round - 1, case, _HISTORY))).argmax(0)
             stability = slice_dice(history.argmax(0), before, self.run.class_count)
         quality = slice_quality(history, doubt, settings.key_frames, reliability=record.reliability, stability=stability)
         frames = select_key_frames(quality, history.argmax(0), settings.key_frames)
@@ -252,18 +203,14 @@ class IFDL(Method):
             classes_per_slice(labels),
             logits_of(history[1:]) if self.run.settings.prompts.dense == "everywhere" else None,
         )
-        features = self._encoded(grid.turned(volume.array), labels > 0)
+        features = self.features_of(grid.turned(volume.array), labels > 0)
         result = propagator.propagate(features, guidance, self._loaded.support)
         return result.probabilities(), result.abstained
 
     def _load_foundation(self) -> None:
-        run = self.run
-        if self._features is None:
-            weights = weights_in_use(run.settings.foundation.weights, run.project.models_folder)
-            self._features = FeatureCache(load_foundation(weights, run.device), run.device)
-        propagator = Propagator(
-            self._features.foundation.model, run.device, run.settings.memory, run.settings.foundation.decay, run.check_stop
-        )
+        run, settings = self.run, self.run.settings
+        model = self.feature_cache.foundation.model
+        propagator = Propagator(model, run.device, settings.memory, settings.foundation.decay, run.check_stop)
         self._loaded.propagator = propagator
         self._loaded.support, self._loaded.error = self._support_and_error(propagator)
 
@@ -277,7 +224,7 @@ class IFDL(Method):
             volume = run.project.read_case_image(case)
             grid = WorkingGrid(volume.geometry, run.plan.orientation)
             labels = grid.turned(said.labels.classes(run.project.values))
-            features = self._encoded(grid.turned(volume.array), labels > 0)
+            features = self.features_of(grid.turned(volume.array), labels > 0)
             if run.settings.memory.mode != "G0":
                 entries += propagator.support_entries(case.id, features, labels, run.class_count)
             last = case.id, features, labels
@@ -286,17 +233,14 @@ class IFDL(Method):
         others = [entry for entry in entries if entry.case != last[0]]
         return entries, error_on(propagator, last[1], last[2], run.class_count, run.settings, others)
 
-    def _encoded(self, array: np.ndarray, foreground: np.ndarray) -> VolumeFeatures:
-        assert self._features is not None  # loaded by begin_stage
-        return self._features.get(array, Window.around(foreground))
-
     # (h): pseudo-label
 
-    def _pseudo_label(self, round: int, case: Case) -> Outcome:
+    def propose(self, round: int, case: Case) -> Outcome:
+        """SAM2's answer and the history fused."""
         run, volume = self.run, self.run.project.read_case_image(case)
-        history = load_probabilities(self._path(round, case, _HISTORY))
-        record = load_arrays(self._path(round, case, _RECORD))
-        path = self._path(round, case, _ANSWER)
+        history = load_probabilities(self.path(round, case, _HISTORY))
+        record = load_arrays(self.path(round, case, _RECORD))
+        path = self.path(round, case, _ANSWER)
         answer = load_probabilities(path) if path.is_file() else None
         shares = foundation_shares(record["error"].tolist(), answer, history, run.settings.pseudo_label)
         fused = fuse(
@@ -309,42 +253,18 @@ class IFDL(Method):
             shares=shares.tolist(),
             spacing=volume.geometry.spacing,
         )
-        values = LabelMap.of_classes(fused.labels, run.project.values, volume.geometry).array
-        weights = fused.weights
-        said = run.review.training_labels(case) if case.role == "unlabelled" else None
-        if said is not None:
-            values, weights = said.over(values, weights)
-        write_label_map(self._path(round, case, PROPOSAL), LabelMap(values, volume.geometry))
-        save_arrays(self._path(round, case, WEIGHTS), {"weights": np.rint(weights * 255).astype(np.uint8)})
-        numbers: dict[str, float | None] = {AGREEMENT: fused.agreement, "foundation_share": float(shares.mean())}
-        before = self._proposal_before(round, case)
-        if before is not None:
-            numbers["stability"] = label_stability(
-                LabelMap(values, volume.geometry).classes(run.project.values), before.classes(run.project.values), run.class_count
-            )
-        return self._outcome(round, case, (PROPOSAL, WEIGHTS), numbers)
-
-    def _proposal_before(self, round: int, case: Case) -> LabelMap | None:
-        return read_label_map(self._path(round - 1, case, PROPOSAL), trusted=True) if self._has_past(round, case) else None
+        numbers = {AGREEMENT: fused.agreement, "foundation_share": float(shares.mean())}
+        return self.write_proposal(round, case, volume, fused.labels, fused.weights, numbers)
 
     # Files
 
-    def _path(self, round: int, case: Case, name: str) -> Path:
-        return self.run.project.artefact(round, case, name)
-
-    def _outcome(self, round: int, case: Case, names: Sequence[str], numbers: Mapping[str, float | None]) -> Outcome:
-        return Outcome([self._path(round, case, name) for name in names], numbers)
-
-    def _write_classes(self, round: int, case: Case, name: str, classes: np.ndarray, volume: Volume) -> None:
-        write_label_map(self._path(round, case, name), LabelMap.of_classes(classes, self.run.project.values, volume.geometry))
-
     def _read_uncertainty(self, round: int, case: Case) -> np.ndarray:
-        return read_volume(self._path(round, case, UNCERTAINTY), trusted=True).array.astype(np.float32)
+        return read_volume(self.path(round, case, UNCERTAINTY), trusted=True).array.astype(np.float32)
 
     def _record(self, round: int, case: Case, shape: tuple[int, ...]) -> PromptRecord:
-        if not self._has_past(round, case):
+        if not self.has_past(round, case):
             return PromptRecord.empty(shape[0] - 1, shape[1])
-        arrays = load_arrays(self._path(round - 1, case, _RECORD))
+        arrays = load_arrays(self.path(round - 1, case, _RECORD))
         if arrays["mean"].shape != (shape[0] - 1, shape[1]):  # plan.toml has another orientation since
             return PromptRecord.empty(shape[0] - 1, shape[1])
         return PromptRecord(arrays["mean"], arrays["count"])
@@ -353,22 +273,6 @@ class IFDL(Method):
 METHOD = IFDL
 
 
-def weights_path(run: RunContext, round: int) -> Path:
-    """Where the network of a round lies."""
-    return run.project.models_folder / f"round_{round}.safetensors"
-
-
 def _number(path: Path) -> int:
     """The number at the end of a snapshot's name; sorted as text, 10 would come before 9."""
     return int(path.stem.rsplit("_", 1)[1])
-
-
-def _for_people(prompt: Prompt, grid: WorkingGrid, value: int) -> KeyFramePrompt:
-    z = prompt.slice_index
-    corners: list[list[float]] = []
-    if prompt.box is not None:
-        j0, i0, j1, i1 = (edge - 0.5 for edge in prompt.box)
-        corners = [[z, j0, i0], [z, j0, i1], [z, j1, i1], [z, j1, i0]]
-    positive, negative = ([[z, *point] for point in points.tolist()] for points in (prompt.positive_points, prompt.negative_points))
-    box, inside, outside = (grid.ras_of(np.array(found)) if found else np.empty((0, 3)) for found in (corners, positive, negative))
-    return KeyFramePrompt(value, z, prompt.mask is not None, box, inside, outside)

@@ -14,7 +14,7 @@ from ..errors import Stopped
 from ..messages import Reporter
 from ..project import Case, Project
 from ..review import Review
-from ..settings import Settings
+from ..settings import NetworkKind, Settings
 
 SUPPORT_CASES = 16
 """Labelled cases that SAM2 is shown at most, as memories and for adapting; more add cost, hardly anything new. The last one judges."""
@@ -77,6 +77,10 @@ class Method(ABC):
     """The stages that every unlabelled and validation case passes in a round, after the training."""
     scored: ClassVar[Mapping[str, str]]
     """Label maps that a round leaves per case, for evaluation and report: name in tables -> file name."""
+    network: ClassVar[NetworkKind] = "auto"
+    """The dedicated network where the settings leave it open; "auto": as the plan sees fit."""
+    adapts: ClassVar[bool] = True
+    """Whether compact SAM2 weights are adapted to the labelled cases before round 0."""
 
     def __init__(self, run: RunContext) -> None:
         self.run = run

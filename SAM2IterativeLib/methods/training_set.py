@@ -22,12 +22,12 @@ WEIGHTS = "weights.npz"
 AGREEMENT = "agreement"
 
 
-def training_cases(run: RunContext, round: int) -> list[TrainingCase]:
+def training_cases(run: RunContext, round: int, share: float) -> list[TrainingCase]:
     """The cases that the network of ``round`` is trained on.
 
     What a person vouches for counts with weight 1, and what was rejected is left out; labelled cases, and those decided as a whole, are
     the labelled ones; of the other unlabelled cases those whose pseudo-labels of the round before agree best with the network, as many as
-    the round's share allows, and in any case those of which a person decided a part. Where such a case has no pseudo-label yet, in round 0
+    ``share`` (0..1) allows, and in any case those of which a person decided a part. Where such a case has no pseudo-label yet, in round 0
     or because it joined since, that part alone is learned from. The journal remembers them all.
     """
     cases: list[TrainingCase] = []
@@ -46,7 +46,7 @@ def training_cases(run: RunContext, round: int) -> list[TrainingCase]:
             cases.append(_prepared(run, case, said.labels.array, said.reviewed.astype(np.float32), labelled=True))
     partly = {name: said for name, (_, said) in open_cases.items() if said is not None and said.reviewed.any()}
     before = _labelled_before(run, round, list(partly))
-    chosen = chosen_volumes(run, round, list(open_cases)) if round > 0 else ()
+    chosen = choose_training_volumes(_labelled_before(run, round, list(open_cases)), share) if round > 0 else ()
     files = RoundFiles(run.project)
     for name in dict.fromkeys([*chosen, *before]):
         try:
@@ -59,12 +59,6 @@ def training_cases(run: RunContext, round: int) -> list[TrainingCase]:
     from_people = [case.name for case in cases if case.labelled or case.name in partly]
     note_training(run.project, round, [case.name for case in cases], from_people)
     return cases
-
-
-def chosen_volumes(run: RunContext, round: int, names: list[str]) -> tuple[str, ...]:
-    """Of these cases the ones whose pseudo-labels of the round before are learned from, best agreement first."""
-    shares = run.settings.rounds.shares
-    return choose_training_volumes(_labelled_before(run, round, names), shares[min(round, len(shares)) - 1])
 
 
 def _labelled_before(run: RunContext, round: int, names: Sequence[str]) -> dict[str, float]:

@@ -31,6 +31,7 @@ from ..foundation.propagation import Guidance, Propagator, allowed_slices
 from ..foundation.sam2_model import SAM2Base
 from ..guidance.prompts import LOGIT_LIMIT
 from ..learning import note_adaptation
+from ..methods import load_method
 from ..methods.method import SUPPORT_CASES, FractionDone
 from ..metrics import dice
 from ..orientation import orientation_of, turn
@@ -131,9 +132,12 @@ def adapt_before_rounds(project: Project, device: Device, tell: FractionDone, st
 
 
 def adapts_before_rounds(project: Project) -> bool:
-    """Whether a first run begins by adapting SAM2: to two labelled cases at least, and only compact weights as they were shipped."""
+    """Whether a first run begins by adapting SAM2: to two labelled cases at least, and only compact weights as they were shipped.
+
+    Not for a method that takes SAM2 as it is.
+    """
     wished = project.settings.foundation
-    if not wished.adaptation_steps or wished.weights == ADAPTED:
+    if not load_method(project.settings.method).adapts or not wished.adaptation_steps or wished.weights == ADAPTED:
         return False
     if len(list(itertools.islice(Review(project).vouched(SUPPORT_CASES), 2))) < 2:
         return False

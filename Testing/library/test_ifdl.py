@@ -25,7 +25,7 @@ from SAM2IterativeLib.iteration import Iteration
 from SAM2IterativeLib.methods import load_method, method_names
 from SAM2IterativeLib.methods.ifdl import IFDL
 from SAM2IterativeLib.methods.method import RunContext
-from SAM2IterativeLib.methods.training_set import chosen_volumes
+from SAM2IterativeLib.methods.training_set import training_cases
 from SAM2IterativeLib.methods.working_grid import WorkingGrid
 from SAM2IterativeLib.metrics import class_dice
 from SAM2IterativeLib.phantom import phantom_case
@@ -91,13 +91,14 @@ def test_every_memory_mode_runs(tmp_path: Path, weights: Path, mode: str) -> Non
 
 def test_rounds_use_the_volumes_that_agree_best(tmp_path: Path, weights: Path) -> None:
     with small_project(tmp_path / "p", weights, unlabelled=4) as project:
-        for name, agreement in {"case_2": 0.2, "case_3": 0.9, "case_4": 0.6, "case_5": 0.8}.items():
-            for round in (0, 2):
-                project.journal.finish_unit(round, "pseudo_label", name, [], numbers={"agreement": agreement})
+        run_rounds(project, 1)
         run = RunContext(project, Iteration(project, CPU, lambda m: None).plan(), CPU, lambda m: None)
+        shares = [IFDL(run).share_learned(round) for round in range(6)]
+        assert shares == [0, 0.5, 0.75, 1, 1, 1]
         names = ["case_2", "case_3", "case_4", "case_5"]
-        assert chosen_volumes(run, 1, names) == ("case_3", "case_5")
-        assert set(chosen_volumes(run, 3, names)) == set(names)
+        agreements = {name: project.journal.numbers(0, name)["agreement"] or 0.0 for name in names}
+        learned = [case.name for case in training_cases(run, 1, shares[1]) if not case.labelled]
+        assert learned == sorted(names, key=lambda name: -agreements[name])[:2] and agreements[learned[-1]] > 0
 
 
 def test_partly_reviewed_slices_become_exact_prompts(tmp_path: Path, weights: Path) -> None:

@@ -228,7 +228,7 @@ def test_decisions_reach_the_next_round(tmp_path: Path, weights: Path) -> None:
         review.correct(project.case("case_2"), LabelMap(drawn, geometry), reviewer="A")
         review.reject(project.case("case_3"), reviewer="A", reason="nonsense")
         iteration = Iteration(project, CPU, lambda m: None)
-        cases = {c.name: c for c in training_cases(RunContext(project, iteration.plan(), CPU, lambda m: None), 2)}
+        cases = {c.name: c for c in training_cases(RunContext(project, iteration.plan(), CPU, lambda m: None), 2, 1.0)}
         assert cases["case_2"].labelled and (cases["case_2"].weights == 1).all() and (cases["case_2"].labels == drawn).all()
         assert "case_3" not in cases
         assert not cases["case_4"].labelled
@@ -323,7 +323,7 @@ def test_a_labelled_case_of_which_a_part_was_rejected_teaches_the_rest(tmp_path:
     with small_project(tmp_path / "project", weights) as project:
         Review(project).reject(project.case("case_1"), reviewer="A", slices=[2])
         run = RunContext(project, Iteration(project, CPU, lambda m: None).plan(), CPU, lambda m: None)
-        cases = {c.name: c for c in training_cases(run, 0)}
+        cases = {c.name: c for c in training_cases(run, 0, 1.0)}
         assert cases["case_0"].labelled and cases["case_1"].labelled
         taught = cases["case_1"].weights.reshape(len(cases["case_1"].weights), -1)
         assert not taught[2].any() and taught[4:].all()
@@ -355,10 +355,10 @@ def test_a_case_that_was_decided_in_part_is_always_learned_from(tmp_path: Path, 
     with small_project(tmp_path / "project", weights, unlabelled=4) as project:
         run_rounds(project, 1)
         run = RunContext(project, Iteration(project, CPU, lambda m: None).plan(), CPU, lambda m: None)
-        left_out = next(n for n in ("case_2", "case_3", "case_4", "case_5") if n not in {c.name for c in training_cases(run, 2)})
+        left_out = next(n for n in ("case_2", "case_3", "case_4", "case_5") if n not in {c.name for c in training_cases(run, 2, 0.75)})
         case = project.case(left_out)
         Review(project).accept(case, reviewer="A", slices=[3])
-        [learned] = [c for c in training_cases(run, 2) if c.name == left_out]
+        [learned] = [c for c in training_cases(run, 2, 0.75) if c.name == left_out]
         assert not learned.labelled and (learned.weights == 1).all((1, 2)).any()
 
 
@@ -367,12 +367,12 @@ def test_slices_that_a_person_drew_teach_before_there_is_a_pseudo_label(tmp_path
         image, label = phantom_case(2, size=(8, 32, 32))
         Review(project).correct(project.case("case_2"), label, reviewer="A", slices=[3, 4])
         run = RunContext(project, Iteration(project, CPU, lambda m: None).plan(), CPU, lambda m: None)
-        [drawn] = [c for c in training_cases(run, 0) if c.name == "case_2"]
+        [drawn] = [c for c in training_cases(run, 0, 1.0) if c.name == "case_2"]
         assert drawn.labelled and (drawn.weights == 1).all((1, 2)).any() and (drawn.weights == 0).all((1, 2)).any()
         run_rounds(project, 1)
         late = project.add_case("late", image)
         Review(project).correct(late, label, reviewer="A", slices=[3, 4])
-        assert "late" in {c.name for c in training_cases(run, 2)}
+        assert "late" in {c.name for c in training_cases(run, 2, 1.0)}
 
 
 def test_a_project_may_begin_with_a_case_that_a_person_drew(tmp_path: Path, weights: Path) -> None:
@@ -395,13 +395,13 @@ def test_rounds_end_once_people_have_decided_on_every_case(tmp_path: Path, weigh
 def test_a_damaged_cache_is_made_again(tmp_path: Path, weights: Path) -> None:
     with small_project(tmp_path / "project", weights) as project:
         run = RunContext(project, Iteration(project, CPU, lambda m: None).plan(), CPU, lambda m: None)
-        image = np.array(training_cases(run, 0)[0].image)
+        image = np.array(training_cases(run, 0, 1.0)[0].image)
         for path in (project.cache_folder / "prepared").glob("*.npy"):
             path.write_bytes(path.read_bytes()[:-40])
-        assert np.array_equal(training_cases(run, 0)[0].image, image)
+        assert np.array_equal(training_cases(run, 0, 1.0)[0].image, image)
         for path in (project.cache_folder / "prepared").glob("*.npy"):
             path.write_bytes(path.read_bytes()[:-1] + b"\7")
-        assert np.array_equal(training_cases(run, 0)[0].image, image)
+        assert np.array_equal(training_cases(run, 0, 1.0)[0].image, image)
 
 
 def test_a_case_whose_spacing_is_in_another_unit_is_set_aside(tmp_path: Path, weights: Path) -> None:
