@@ -23,7 +23,7 @@ from .session import Session
 from .weights_choice import WeightsChoice
 from .wording import bytes_text, duration
 
-_NETWORKS = ("auto", "unet2d", "unet3d")
+_NETWORKS = ("auto", "unet2d", "unet3d", "unetplusplus")
 _DEVICES = ("auto", "cpu", "cuda", "mps")
 _MEMORY = ("G0", "G1", "G1+G2")
 

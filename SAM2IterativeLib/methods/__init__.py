@@ -1,4 +1,4 @@
-"""Published systems, one a file; so far IFDL. A method's name is its file's name; adding one touches no other file."""
+"""Published systems, one a file; so far IFDL and Knowledge Mining. A method's name is its file's name; adding one touches no other file."""
 
 from __future__ import annotations
 
