@@ -38,7 +38,7 @@ class SAM2Iterative(ScriptedLoadableModule):
         ScriptedLoadableModule.__init__(self, parent)
         self.parent.title = _("SAM2 Iterative")
         self.parent.categories = [translate("qSlicerAbstractCoreModule", "Segmentation")]
-        self.parent.dependencies = []
+        self.parent.dependencies = ["Segmentations", "SegmentEditor", "Plots", "Colors"]
         self.parent.contributors = ["The SAM2Iterative authors"]
         self.parent.helpText = _(
             "From a folder of volumes of which a few are labelled to reviewed labels for all: a U-Net and SAM2 teach each other round"
@@ -58,7 +58,12 @@ def register_sample_data() -> None:
         return
     if why_not_here():
         return
-    from SAM2IterativeGUI.sample_data import HIPPOCAMPUS, take_download
+    from SAM2IterativeGUI.public_sets import HIPPOCAMPUS
+
+    def take_download(source: Any) -> None:
+        from SAM2IterativeGUI.sample_data import take_download as take  # which imports the library
+
+        take(source)
 
     SampleData.SampleDataLogic.registerCustomSampleDataSource(
         category="SAM2Iterative",

@@ -56,8 +56,16 @@ def _signal_group(process: subprocess.Popen[bytes], number: int) -> None:
         os.killpg(process.pid, number)
 
 
-def exit_sentence(code: int) -> str:
-    """How a process ended, for a person; a launcher passes a signal on as 128 + its number."""
+def exit_sentence(code: int, said: str = "") -> str:
+    """How a process ended, for a person.
+
+    Shells pass a signal on as 128 + its number; Slicer's launcher, which PythonSlicer is, ends with 1 whatever happened and says so.
+
+    Args:
+        said: the end of what it wrote to standard error.
+    """
+    if code == 1 and _LAUNCHER in said:
+        return "It crashed, or was ended from outside, by a person or because the memory of this computer did not suffice."
     number = -code if code < 0 else code - 128
     name = _signal_name(number) if sys.platform != "win32" else ""
     if name == "SIGKILL":
@@ -71,6 +79,8 @@ def exit_sentence(code: int) -> str:
     return f"It ended with the code {code}."
 
 
+_LAUNCHER = "exit abnormally"
+"""What Slicer's launcher (commontk/AppLauncher) says where its child crashed or was killed."""
 _WINDOWS_ENDINGS = {
     0xC0000005: "It crashed (access violation).",
     0xC0000017: "It ended because the memory of this computer did not suffice.",

@@ -252,7 +252,7 @@ class WorkerClient:
             return "The worker has ended."
         doing = f" while it worked on {self._stage}" if self._stage else ""
         after = " What was finished is kept: start the run again to continue." if self.busy else ""
-        return f"The worker died{doing}. {exit_sentence(code)}{after}"
+        return f"The worker died{doing}. {exit_sentence(code, self.stderr_tail)}{after}"
 
 
 def correction_request(

@@ -76,6 +76,7 @@ class ProjectPanel:
             ui.caseTable.connect(signal, self._explain)
             ui.labelTable.connect(signal, self._explain)
         ui.imagesEdit.connect("currentPathChanged(QString)", lambda _path: self._explain())
+        ui.imagesEdit.connect("validInputChanged(bool)", lambda _valid: self._explain())  # all that an emptied line says
         ui.volumeSelector.connect("currentNodeChanged(vtkMRMLNode*)", lambda _node: self._explain())
 
     # Life

@@ -12,6 +12,7 @@ import slicer
 import slicer.util
 from slicer.i18n import tr as _
 
+from SAM2IterativeLib.errors import DataError
 from SAM2IterativeLib.exchange import ExportFormat, ExportReport, export_labels
 from SAM2IterativeLib.exchange.folders import image_files
 from SAM2IterativeLib.learning import validation_remarks
@@ -70,6 +71,7 @@ class ResultsPanel:
             button.connect("clicked(bool)", lambda _checked, action=action: action())
         for edit in (ui.exportFolderEdit, ui.applyImagesEdit, ui.applyOutputEdit):
             edit.connect("currentPathChanged(QString)", lambda _path: self._explain())
+            edit.connect("validInputChanged(bool)", lambda _valid: self._explain())  # all that an emptied line says
 
     # Life
 
@@ -149,14 +151,19 @@ class ResultsPanel:
         project, ui = self.session.require_project(), self.ui
         form = _FORMATS[ui.formatCombo.currentIndex]
         if form == "dicom" and installation.missing("dicom"):
-            ask_and_install(self.runner)
-            if installation.missing("dicom"):
-                self._tell(ui.exportLabel, _("Nothing was exported: DICOM needs the package highdicom, which is not installed."))
+            if installation.installable("dicom"):
+                ask_and_install(self.runner)
+            reasons = [component.why_not_here or _("it is not installed") for component in installation.missing("dicom")]
+            if reasons:
+                text = _("Nothing was exported: DICOM needs the package highdicom ({reason}).")
+                self._tell(ui.exportLabel, text.format(reason=reasons[0]))
                 return
         reports: list[ExportReport] = []
         folder = ui.exportFolderEdit.currentPath
 
         def write() -> None:
+            if not folder:
+                raise DataError(_("no folder is chosen."), cure=_("Choose a folder to export to."))
             reports.append(export_labels(project, folder, form, pseudo_labels=not ui.onlyReviewedBox.checked, on_case=self._on_case))
 
         if guarded(write, _("The labels could not be exported.")):
@@ -172,8 +179,11 @@ class ResultsPanel:
         """Label the volumes of another folder in the background."""
         project, ui = self.session.require_project(), self.ui
         images, output = Path(ui.applyImagesEdit.currentPath), Path(ui.applyOutputEdit.currentPath)
+        chosen = ui.applyImagesEdit.currentPath and ui.applyOutputEdit.currentPath
 
         def ask() -> None:
+            if not chosen:
+                raise DataError(_("a folder is not chosen."), cure=_("Choose both folders."))
             image_files(images)  # refuses a folder without volumes before anything is loaded
             self.session.worker.request(PredictFolder(str(project.folder), str(images), str(output)))
 

@@ -43,7 +43,7 @@ class CaseView:
         self._uncertain: tuple[int, ...] = ()
         self._doubt: np.ndarray | None = None
         self._rank: int | None = None
-        self._layout_before: int | None = None
+        self._layout_before: layouts.Shown | None = None
         self._review: Review | None = None
         self._others = Others()
         self._other_shown = ""

@@ -89,10 +89,17 @@ class Correction(VTKObservationMixin):
         segmentation = scene.node("proposal").GetSegmentation()
         for event in ("SegmentModified", "SourceRepresentationModified", "SegmentAdded", "SegmentRemoved"):
             self.addObserver(segmentation, getattr(slicer.vtkSegmentation, event), self._drawn)
-        for node in slicer.util.getNodesByClass("vtkMRMLSliceNode"):
-            self.addObserver(node, "ModifiedEvent", self._scrolled)
+        self.watch_views()
         self.drafts.opened()
         self.refresh()
+
+    def watch_views(self) -> None:
+        """Follow the slice views that there are; those of the comparison come when it is first shown."""
+        if self._view.material is None:
+            return
+        for node in slicer.util.getNodesByClass("vtkMRMLSliceNode"):
+            if not self.hasObserver(node, "ModifiedEvent", self._scrolled):
+                self.addObserver(node, "ModifiedEvent", self._scrolled)
 
     def leave_case(self) -> None:
         """The case is about to go from the scene: keep what is unfinished, and let go of its nodes."""

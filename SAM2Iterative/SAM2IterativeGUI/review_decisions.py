@@ -165,14 +165,16 @@ class Decisions:
                 scene.lock(value, True)
 
     def mark_segments(self) -> None:
-        """Show in the segments' status what this reviewer decided about them."""
+        """Show in the segments' status what this reviewer decided about them; whatever a click or an undo made of it."""
         scene, material = self._view.scene, self._view.material
         if scene is None or scene.case is None or material is None or scene.node("proposal") is None:
             return
-        scene.mark("not started", "")
+        marks: dict[int, tuple[Status, str]] = {}
         for decision in Review(self._session.require_project()).decisions(material.case):
             if decision.reviewer == self._session.reviewer and not decision.slices:
-                scene.mark(_MARKS[decision.kind], decision.reviewer, decision.segments)
+                about = decision.segments or tuple(label.value for label in scene.labels)
+                marks |= dict.fromkeys(about, (_MARKS[decision.kind], decision.reviewer))
+        scene.mark(marks)
 
     # Showing
 

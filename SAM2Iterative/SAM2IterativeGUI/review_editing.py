@@ -35,8 +35,8 @@ class Editing(VTKObservationMixin):
         VTKObservationMixin.__init__(self)
         self._ui, self._view, self._chosen = ui, view, chosen
         self._active = False
+        self._segment = ""
         self.effect_chosen: Callable[[bool], object] = lambda active: None
-        ui.editor.connect("currentSegmentIDChanged(QString)", self._segment_changed)
         ui.segmentsTable.connect("selectionChanged(QItemSelection,QItemSelection)", lambda *_change: self._row_selected())
 
     @property
@@ -60,8 +60,8 @@ class Editing(VTKObservationMixin):
         editor = self._ui.editor
         if editor.mrmlSegmentEditorNode() is None:  # no case was open yet
             return
+        editor.setSourceVolumeNode(None)  # which it heeds only while it has a segmentation
         editor.setSegmentationNode(None)
-        editor.setSourceVolumeNode(None)
         _editor_node().SetSelectedSegmentID("")  # another case's segment bears the same name
 
     def begin(self) -> None:
@@ -78,6 +78,7 @@ class Editing(VTKObservationMixin):
         editor.setupViewObservations()
         editor.installKeyboardShortcuts(slicer.util.mainWindow())
         self._active = True
+        self._segment = editor.currentSegmentID()
         self.addObserver(editor.mrmlSegmentEditorNode(), "ModifiedEvent", self._editor_modified)
         self._row_selected()
 
@@ -95,11 +96,13 @@ class Editing(VTKObservationMixin):
 
     def _editor_modified(self, editor_node: Any, _event: Any) -> None:
         self.effect_chosen(bool(editor_node.GetActiveEffectName()))
-
-    def _segment_changed(self, segment_id: str) -> None:
-        if self._active and segment_id and tuple(self._ui.segmentsTable.selectedSegmentIDs()) != (segment_id,):
-            self._ui.segmentsTable.setSelectedSegmentIDs([segment_id])
-        self._chosen()
+        # The widget's own signal comes with clicks into its table alone, not with its keys (Q, W, comma, full stop, ...).
+        segment_id = editor_node.GetSelectedSegmentID() or ""
+        if segment_id != self._segment:
+            self._segment = segment_id
+            if segment_id and tuple(self._ui.segmentsTable.selectedSegmentIDs()) != (segment_id,):
+                self._ui.segmentsTable.setSelectedSegmentIDs([segment_id])
+            self._chosen()
 
     def _row_selected(self) -> None:
         chosen = self._ui.segmentsTable.selectedSegmentIDs()

@@ -12,6 +12,7 @@ from slicer.util import VTKObservationMixin
 
 from SAM2IterativeLib.decisions import Decision
 from SAM2IterativeLib.review import Review
+from SAM2IterativeLib.volumes import LabelMap
 
 from .guarding import guarded
 from .review_case import CaseView
@@ -44,7 +45,7 @@ class ReviewPanel(VTKObservationMixin):
         self.view = CaseView(self.ui)
         self.queue = Queue(self.ui, session, self.open_case)
         self.decisions = Decisions(self.ui, session, self.view)
-        self.correction = Correction(self.ui, session, self.view, self.decisions.name_accepting)
+        self.correction = Correction(self.ui, session, self.view, self._looked_at)
         self.correction.editing.effect_chosen = self.shortcuts.rest
         self._connect()
         session.may_close = self.correction.drafts.may_leave
@@ -115,7 +116,7 @@ class ReviewPanel(VTKObservationMixin):
         """Take the case out of the views; its unfinished correction is kept."""
         self.correction.leave_case()
         self._fold_correction(True)
-        self.ui.segmentsTable.setSegmentationNode(None)
+        self._empty_table()
         self.view.close()
         self.queue.mark_open(None)
         self.decisions.refresh()
@@ -133,7 +134,7 @@ class ReviewPanel(VTKObservationMixin):
         project = self.session.require_project()
         material = read_material(project, project.case(case), self.session.reviewer)
         self.correction.leave_case()
-        self.ui.segmentsTable.setSegmentationNode(None)
+        self._empty_table()
         scene = self.view.open(project, material)
         self.ui.segmentsTable.setSegmentationNode(scene.node("proposal"))
         self.decisions.mark_segments()
@@ -147,6 +148,11 @@ class ReviewPanel(VTKObservationMixin):
         self.decisions.select(scene.labels[0].value)
         self.decisions.refresh()
         self._show_case_title()
+
+    def _empty_table(self) -> None:
+        """Without a selection: Slicer would look for the selected segment where there is none any more, and log an error."""
+        self.ui.segmentsTable.clearSelection()
+        self.ui.segmentsTable.setSegmentationNode(None)
 
     # Deciding
 
@@ -237,6 +243,7 @@ class ReviewPanel(VTKObservationMixin):
         ):
             button.connect(clicked, lambda _checked=False, action=action: action())
         ui.correctionSection.connect("contentsCollapsed(bool)", self._correction_folded)
+        ui.compareButton.connect("toggled(bool)", lambda _on: self.correction.watch_views())
         ui.reviewerLine.connect("editingFinished()", self._reviewer_typed)
 
     def _actions(self) -> dict[str, Callable[[], object]]:
@@ -301,6 +308,11 @@ class ReviewPanel(VTKObservationMixin):
 
     # Showing
 
+    def _looked_at(self, shown: LabelMap) -> None:
+        """The mask may have changed, and with it, by a click on a status or an undo, what the segments say of decisions."""
+        self.decisions.name_accepting(shown)
+        self.decisions.mark_segments()
+
     def _say(self, text: str) -> None:
         self.ui.statusLabel.text = text
         slicer.util.showStatusMessage(text, 5000)
@@ -338,7 +350,7 @@ class ReviewPanel(VTKObservationMixin):
     def _scene_closes(self, _caller: Any, _event: Any) -> None:
         self.correction.leave_case()
         self._fold_correction(True)
-        self.ui.segmentsTable.setSegmentationNode(None)
+        self._empty_table()
         self.view.forget()
 
     def _scene_closed(self, _caller: Any, _event: Any) -> None:

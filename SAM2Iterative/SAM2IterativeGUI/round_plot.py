@@ -101,11 +101,22 @@ class RoundPlot:
             if kind == "vtkMRMLPlotViewNode":
                 found.SetSingletonTag(_VIEW)
                 found.SetLayoutName(_VIEW)
+                found.SetDoPropagatePlotChartSelection(False)  # else any other module's chart would take this one's place
+                self._keep_out_of_layouts(found)
             found.SetName(name)
             found = slicer.mrmlScene.AddNode(found)
             found.SetAttribute(_PART, part)
             found.SetSaveWithScene(False)
         return found
+
+    def _keep_out_of_layouts(self, view: Any) -> None:
+        """A view with a layout node of its own: without one, Slicer's layout makes a second, hidden widget for it."""
+        own = slicer.vtkMRMLScriptedModuleNode()
+        own.SetName(_VIEW)
+        own = slicer.mrmlScene.AddNode(own)
+        own.SetAttribute(_PART, "layout")
+        own.SetSaveWithScene(False)
+        view.SetAndObserveParentLayoutNodeID(own.GetID())
 
 
 def _find(part: str) -> Any:

@@ -189,7 +189,6 @@ class RoundsPanel:
         rounds = project.journal.rounds() if project else {}
         if self._plot_view is not None:
             self._plot_view.setMRMLPlotViewNode(self.plot.show(rounds))
-            self._plot_view.fitToContent()
         self.ui.introLabel.setVisible(not rounds)
         self.ui.plotSection.setVisible(bool(rounds))
         table = self.ui.roundTable

@@ -5,7 +5,6 @@ from __future__ import annotations
 import tarfile
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ import slicer
 import slicer.util
 from slicer.i18n import tr as _
 
-from SAM2IterativeLib.errors import DataError
+from SAM2IterativeLib.errors import DataError, ResourceError
 from SAM2IterativeLib.exchange import Candidate, import_any, import_candidates
 from SAM2IterativeLib.phantom import LABEL_NAMES, write_phantom_dataset
 from SAM2IterativeLib.project import Project
@@ -21,34 +20,13 @@ from SAM2IterativeLib.settings import DedicatedSettings, FoundationSettings, Rou
 
 from .guarding import guarded
 from .project_folder import last_folder
+from .public_sets import HIPPOCAMPUS
 from .session import Session
 
 CASES, LABELLED, SEED = 8, 3, 7
 _STEPS = DedicatedSettings(first_steps=150, round_steps=80)
 _ADAPTED = FoundationSettings(adaptation_steps=40)
 """Few, so that the first run on a computer without a GPU ends within minutes."""
-
-
-@dataclass(frozen=True)
-class PublicSet:
-    """A public data set: where it comes from and how it is checked."""
-
-    name: str
-    url: str
-    file: str
-    checksum: str
-    megabytes: int
-    about: str
-
-
-HIPPOCAMPUS = PublicSet(
-    name="SAM2IterativeHippocampus",
-    url="https://msd-for-monai.s3-us-west-2.amazonaws.com/Task04_Hippocampus.tar",
-    file="Task04_Hippocampus.tar",
-    checksum="SHA256:282d808a3e84e5a52f090d9dd4c0b0057b94a6bd51ad41569aef5ff303287771",
-    megabytes=28,
-    about="Medical Segmentation Decathlon, Task 4: hippocampus in MR, 2 labels. Licence CC BY-SA 4.0.",
-)
 
 
 def make_sample_project(session: Session, folder: Path, size: tuple[int, int, int] = (16, 64, 64), cases: int = CASES) -> Project:
@@ -82,14 +60,22 @@ def take_download(source: Any) -> None:
     )
     if not slicer.util.confirmOkCancelDisplay(about):
         return
-    logic = SampleData.SampleDataLogic()
-    archive = logic.downloadFileIntoCache(HIPPOCAMPUS.url, HIPPOCAMPUS.file, HIPPOCAMPUS.checksum)
+    archives: list[str] = []
+
+    def download() -> None:
+        try:
+            archives.append(SampleData.SampleDataLogic().downloadFileIntoCache(HIPPOCAMPUS.url, HIPPOCAMPUS.file, HIPPOCAMPUS.checksum))
+        except (OSError, ValueError) as error:
+            raise ResourceError(str(error), where=HIPPOCAMPUS.url, cure=_("Check the internet connection.")) from error
+
+    if not guarded(download, _("The sample set could not be downloaded.")):
+        return
     slicer.util.selectModule("SAM2Iterative")
     widget = slicer.modules.SAM2IterativeWidget
     if not widget.session.may_close():
         return
     folder = free_folder(Path(last_folder()), _("SAM2Iterative hippocampus"))
-    guarded(lambda: make_public_project(widget.session, Path(archive), folder), _("The sample set could not be made a project."))
+    guarded(lambda: make_public_project(widget.session, Path(archives[0]), folder), _("The sample set could not be made a project."))
 
 
 def unpack(archive: Path, folder: Path) -> Path:

@@ -174,7 +174,8 @@ class SetupPanel:
         locked = closed or (_("This project is open for reading only.") if session.read_only else "")
         locked = locked or session.why_fixed
         missing = _("Install what is missing first.") if installation.missing("rounds") else ""
-        everything = "" if installation.missing() else _("Everything is installed.")
+        everything = "" if installation.installable() else _("Everything is installed that this Slicer can have.")
+        everything = _("An installation is under way.") if installation.under_way() else everything
         reasons = dict.fromkeys(self._choices, locked)
         for choice, setting in {**{combo: setting for combo, (setting, _values) in self._combos.items()}, **self._boxes}.items():
             reasons[choice] = locked or self._planned.why_fixed(setting)
@@ -192,8 +193,12 @@ class SetupPanel:
     # Installing
 
     def install(self) -> None:
-        """Install what is missing, if the person agrees."""
-        ask_and_install(self.runner)
+        """Install what is missing, if the person agrees; meanwhile this tab takes no clicks, since Slicer handles them while pip prints."""
+        self.widget.setEnabled(False)
+        try:
+            ask_and_install(self.runner)
+        finally:
+            self.widget.setEnabled(True)
         self.session.worker.end()  # it looked for packages when it started
         self.session.notify("settings")
         self.refresh()
@@ -245,7 +250,10 @@ class SetupPanel:
 
 def ask_and_install(runner: installation.Runner | None = None) -> bool:
     """Ask, then install what is missing; whether everything for the rounds is there now."""
-    missing = installation.missing()
+    missing = installation.installable()
+    if installation.under_way():
+        slicer.util.errorDisplay(_("An installation is under way: wait until it is done."))
+        return False
     if missing and slicer.util.confirmOkCancelDisplay(installation.question(missing)):
 
         def tell(text: str) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import slicer
 from slicer.i18n import tr as _
 
+from SAM2IterativeLib.errors import DataError
 from SAM2IterativeLib.exchange import ImportOptions, ImportReport, import_any
 from SAM2IterativeLib.exchange.importing import OnMismatch
 
@@ -48,10 +49,13 @@ class VolumeAdding:
             opaque_ids=self._ui.opaqueIdsBox.checked,
         )
         project = self._session.require_project()
-        self._run(
-            lambda: import_any(project, images, labels or None, label_names=names, options=options, on_case=self.show_progress),
-            _("This folder could not be added."),
-        )
+
+        def add() -> ImportReport:
+            if not images:
+                raise DataError(_("no folder is chosen."), cure=_("Choose the folder of the volumes."))
+            return import_any(project, images, labels or None, label_names=names, options=options, on_case=self.show_progress)
+
+        self._run(add, _("This folder could not be added."))
 
     def add_loaded(self) -> None:
         """Import the chosen volume of the scene."""

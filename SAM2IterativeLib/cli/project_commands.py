@@ -49,7 +49,7 @@ def new(
     images: Annotated[Path, typer.Option("--images", help="Folder of images, nnU-Net or Decathlon data set, DICOM series, or pictures.")],
     labels: _Labels = None,
     label_names: _Names = "",
-    method: Annotated[str, typer.Option("--method", help="The published system to follow: ifdl, or knowledge_mining, made for 2-D images.")] = "ifdl",
+    method: Annotated[str, typer.Option("--method", help="The system to follow: ifdl, or knowledge_mining, made for 2-D images.")] = "ifdl",
     opaque_ids: _Opaque = False,
     resample_sheared: _Resample = False,
     on_mismatch: _Mismatch = "refuse",

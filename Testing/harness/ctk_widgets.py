@@ -256,8 +256,17 @@ class ctkPathLineEdit(qt.QWidget):
         row.setContentsMargins(0, 0, 0, 0)
         row.addWidget(self._line)
         row.addWidget(self._browse)
-        self._line.textChanged.connect(self.currentPathChanged)
+        self._valid = False
+        self._line.textChanged.connect(self._path_changed)
         self._browse.clicked.connect(lambda _checked: self.browse())
+
+    def _path_changed(self, path: str) -> None:
+        """As in CTK, an empty line is no acceptable input, and only ``validInputChanged`` tells of it."""
+        if self._valid != bool(path):
+            self._valid = bool(path)
+            self.validInputChanged.emit(self._valid)
+        if path:
+            self.currentPathChanged.emit(path)
 
     currentPath = QtCore.Property(str, lambda self: self._line.text, lambda self, path: self._line.setText(path))
     label = stored("label", str, "")

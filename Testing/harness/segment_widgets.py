@@ -194,6 +194,7 @@ class qMRMLSegmentEditorWidget(qMRMLWidget):
             button.clicked.connect(lambda _checked, action=action: action())
             grid.addWidget(button, 4, number)
         self._history_observation = Observations(self)
+        self._telling = True
         self._table.selectionChanged.connect(self._segment_selected)
         self._history_changed(None, "")
 
@@ -256,8 +257,10 @@ class qMRMLSegmentEditorWidget(qMRMLWidget):
         return (self._editor_node.GetSelectedSegmentID() or "") if self._editor_node else ""
 
     def setCurrentSegmentID(self, segment_id: str) -> None:
-        """Choose the segment that effects change."""
+        """Choose the segment that effects change, as the editor's keys do: the signal comes with clicks into the table alone."""
+        self._telling = False
         self._table.setSelectedSegmentIDs([segment_id] if segment_id else [])
+        self._telling = True
 
     def availableEffectNames(self) -> tuple[str, ...]:
         """Names of the effects."""
@@ -330,7 +333,8 @@ class qMRMLSegmentEditorWidget(qMRMLWidget):
         segment_id = chosen[0] if chosen else ""
         if self._editor_node is not None and segment_id != self.currentSegmentID():
             self._editor_node.SetSelectedSegmentID(segment_id)
-            self.currentSegmentIDChanged.emit(segment_id)
+            if self._telling:
+                self.currentSegmentIDChanged.emit(segment_id)
 
 
 def paint_segment(segmentation_node: Any, segment_id: str, mask: np.ndarray, editor: Any = None) -> None:

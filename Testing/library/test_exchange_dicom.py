@@ -54,8 +54,19 @@ def write_series(folder: Path, change: Change | None = None, slices: int = SLICE
         data.PixelData = (np.arange(80, dtype=np.int16).reshape(8, 10) + 1000 * k).tobytes()
         if change:
             change(k, data)
-        pydicom.dcmwrite(folder / f"{(k * 7) % 11:02d}.dcm", data, enforce_file_format=True)
+        _write(folder / f"{(k * 7) % 11:02d}.dcm", data)
     return folder
+
+
+def _write(path: Path, data: pydicom.Dataset, *, bare: bool = False) -> None:
+    """A file as the standard wants it, or the bare data, by pydicom 2 (which Slicer 5.10 ships) or 3."""
+    if pydicom.__version_info__[0] == "2":
+        data.is_little_endian, data.is_implicit_VR = True, bare
+        pydicom.dcmwrite(path, data, write_like_original=bare)
+    elif bare:
+        pydicom.dcmwrite(path, data, implicit_vr=True, little_endian=True, enforce_file_format=False)
+    else:
+        pydicom.dcmwrite(path, data, enforce_file_format=True)
 
 
 @pytest.fixture
@@ -252,7 +263,7 @@ def test_files_without_the_bytes_before_the_header(tmp_path: Path) -> None:
         data = pydicom.dcmread(path)
         del data.file_meta
         data.preamble = None
-        pydicom.dcmwrite(path, data, implicit_vr=True, little_endian=True, enforce_file_format=False)
+        _write(path, data, bare=True)
         assert path.read_bytes()[128:132] != b"DICM"
     assert np.array_equal(read_series(find_series(folder)[0], "x").array, whole.array)
 

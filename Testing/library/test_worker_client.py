@@ -142,6 +142,13 @@ def test_it_tells_why_a_worker_died(play: Callable[..., Talk]) -> None:
     assert ended.details == "first line\ncannot read x.nii"
 
 
+def test_it_understands_slicers_launcher(play: Callable[..., Talk]) -> None:
+    """PythonSlicer ends with 1 whatever became of the real Python, and says so."""
+    talk = play('print("error: [/opt/Slicer/bin/PythonSlicer-real] exit abnormally - Report the problem.", file=sys.stderr)\nsys.exit(1)')
+    sentence = talk.next(WorkerEnded).sentence
+    assert "crashed" in sentence and "memory of this computer" in sentence and "code 1" not in sentence
+
+
 @posix
 @pytest.mark.parametrize(("number", "says"), [(signal.SIGKILL, "memory of this computer"), (signal.SIGSEGV, "crashed (SIGSEGV)")])
 def test_it_tells_a_signal(play: Callable[..., Talk], number: signal.Signals, says: str) -> None:

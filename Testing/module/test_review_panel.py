@@ -377,6 +377,22 @@ class TestDecisions:
         harness.click(panel.ui.takeBackButton)
         assert " / " not in panel.ui.historyLabel.text
 
+    def test_a_status_that_was_clicked_or_undone_says_again_what_was_decided(self, panel: Any) -> None:
+        """Slicer's table lets a click change a status even where it is for reading only."""
+        import slicer
+
+        panel.ui.advanceBox.checked = False
+        scene, values = panel.view.scene, [label.value for label in LABELS]
+        _paint(panel)
+        panel.accept()
+        statuses = [scene.status(value) for value in values]
+        assert statuses == ["completed"] * 3
+        panel.correction.undo()
+        assert [scene.status(value) for value in values] == statuses
+        segment = scene.node("proposal").GetSegmentation().GetNthSegment(0)
+        slicer.vtkSlicerSegmentationsModuleLogic.SetSegmentStatus(segment, 0)
+        harness.wait_until(lambda: scene.status(values[0]) == "completed", "the status is what was decided")
+
     def test_one_segment_may_be_accepted_and_another_rejected(self, panel: Any) -> None:
         panel.decisions.select(7)
         harness.click(panel.ui.acceptSegmentButton)
@@ -640,6 +656,15 @@ class TestCorrection:
         assert not panel.correction.editing.active and panel.ui.editor.activeEffect() is None
         panel.close_case()
         assert panel.ui.editor.segmentationNode() is None
+
+    def test_the_editors_keys_choose_what_is_locked_and_accepted(self, panel: Any) -> None:
+        """The editor tells of a segment that was clicked, but not of one that its keys chose."""
+        panel.toggle_correcting()
+        panel.decisions.select(7)
+        panel.ui.editor.setCurrentSegmentID("segment_of_label_300")  # W, or the full stop
+        assert "Lock" in panel.ui.lockButton.text and panel.decisions.selected_value() == 300
+        harness.press("L", panel.ui.caseSection)
+        assert panel.view.scene.locked() == (300,)
 
     def test_a_section_that_was_opened_before_the_case_works_as_well(self, make_panel: Any, folder: Path) -> None:
         panel = make_panel(folder)

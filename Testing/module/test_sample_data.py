@@ -16,6 +16,8 @@ from small_cases import small_image, small_labels
 from SAM2IterativeLib.errors import DataError
 from SAM2IterativeLib.volumes import write_label_map, write_volume
 
+_MODULE = Path(__file__).resolve().parents[2] / "SAM2Iterative"
+
 
 @pytest.fixture
 def archive(tmp_path: Path) -> Path:
@@ -98,13 +100,39 @@ def test_it_is_registered_with_a_checksum_when_slicer_has_started(module: Any, s
     assert Path(asked[0]["thumbnailFileName"]).is_file()
 
 
+def test_a_download_that_fails_is_told(module: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    import sys
+
+    from SAM2IterativeGUI.sample_data import take_download
+
+    class Logic:
+        def downloadFileIntoCache(self, uri: str, name: str, checksum: str) -> str:
+            raise ValueError("Failed to download")
+
+    monkeypatch.setitem(sys.modules, "SampleData", SimpleNamespace(SampleDataLogic=Logic))
+    harness.dialogs.answer(True)
+    take_download(None)
+    (said,) = harness.dialogs.texts("error")
+    assert "could not be downloaded" in said and "internet" in said and module.widget.session.project is None
+
+
+def test_slicers_start_imports_nothing_of_the_library() -> None:
+    import subprocess
+    import sys
+
+    script = "import sys, SAM2IterativeGUI.public_sets as p; print([n for n in sys.modules if n.startswith(('SAM2IterativeLib', 'numpy'))])"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=_MODULE)
+    assert done.stdout.strip() == "[]"
+
+
 @pytest.mark.parametrize("agreed", [False, True])
 def test_it_is_downloaded_after_asking_and_opened(
     module: Any, archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, agreed: bool
 ) -> None:
     import sys
 
-    from SAM2IterativeGUI.sample_data import HIPPOCAMPUS, take_download
+    from SAM2IterativeGUI.public_sets import HIPPOCAMPUS
+    from SAM2IterativeGUI.sample_data import take_download
 
     asked: list[tuple[str, ...]] = []
 

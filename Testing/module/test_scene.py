@@ -358,7 +358,7 @@ class TestUndo:
         np.testing.assert_array_equal(reviewing.proposal().array, case.truth.array)
 
     def test_undo_keeps_names_colours_status_and_tags(self, reviewing: Any, case: GeneratedCase) -> None:
-        reviewing.mark("in progress", "Dr. A", (7,))
+        reviewing.mark({7: ("in progress", "Dr. A")})
         reviewing.write_result(case.propagated)
         reviewing.undo()
         assert (reviewing.status(7), reviewer_of(reviewing.node("proposal"), 7)) == ("in progress", "Dr. A")
@@ -419,7 +419,7 @@ class TestStatus:
     def test_status_is_what_slicers_table_shows(self, reviewing: Any, status: Any) -> None:
         import slicer
 
-        reviewing.mark(status, "Dr. A", (7,))
+        reviewing.mark({7: (status, "Dr. A")})
         logic = slicer.vtkSlicerSegmentationsModuleLogic
         segment = reviewing.node("proposal").GetSegmentation().GetNthSegment(1)
         shown = logic.GetSegmentStatusAsHumanReadableString(logic.GetSegmentStatus(segment))
@@ -428,9 +428,25 @@ class TestStatus:
         assert (reviewing.status(1), reviewer_of(reviewing.node("proposal"), 1)) == ("not started", "")
 
     def test_a_whole_case_is_marked_at_once(self, reviewing: Any) -> None:
-        reviewing.mark("completed", "Dr. B")
+        reviewing.mark(dict.fromkeys(VALUES, ("completed", "Dr. B")))
         node = reviewing.node("proposal")
         assert [(reviewing.status(value), reviewer_of(node, value)) for value in VALUES] == [("completed", "Dr. B")] * 3
+
+    def test_marking_what_is_so_already_changes_nothing(self, reviewing: Any) -> None:
+        marks = {7: ("completed", "Dr. B")}
+        reviewing.mark(marks)
+        segmentation = reviewing.node("proposal").GetSegmentation()
+        before = [segmentation.GetNthSegment(n).GetMTime() for n in range(3)]
+        reviewing.mark(marks)
+        assert [segmentation.GetNthSegment(n).GetMTime() for n in range(3)] == before
+        reviewing.mark({})
+        assert reviewing.status(7) == "not started"
+
+    def test_a_lock_is_seen_after_an_undo_to_before_it(self, reviewing: Any, case: GeneratedCase) -> None:
+        reviewing.write_result(case.propagated)
+        reviewing.lock(7, True)
+        reviewing.undo()
+        assert (reviewing.locked(), marked_as_locked(reviewing.node("proposal"), 7)) == ((7,), True)
 
 
 class TestUncertainty:
@@ -665,9 +681,63 @@ class TestPictures:
         assert normals[0] == pytest.approx(normals[1])
         shown.compare({})
         layouts.restore_layout(before)
-        assert slicer.app.layoutManager().layout == before
+        assert slicer.app.layoutManager().layout == before.number
         for one in views:
             one.close()
+
+    def test_the_image_is_whole_and_not_distorted_in_views_of_another_shape(self, shown: Any, case: GeneratedCase) -> None:
+        import slicer
+
+        from SAM2IterativeGUI.scene import layouts
+
+        red = harness.SliceView("Red", (500, 200))
+        red.fit()
+        before = layouts.show_compare_layout()
+        slicer.util.setSliceViewerLayers(background=shown.image_node())
+        views = [harness.SliceView(name, (150, 400)) for name in layouts.view_names()]
+        for one in views:
+            one.picture()
+        shown.compare({name: layer for name, layer in zip(layouts.view_names(), ("coarse", "propagated"), strict=True)})
+        shown.jump_to_slice(case.key_slice)
+        assert shown.current_slice() == case.key_slice
+        for one in views:
+            width, height = one.node.GetDimensions()[:2]
+            seen_width, seen_height = one.node.GetFieldOfView()[:2]
+            assert seen_width / seen_height == pytest.approx(width / height, rel=0.02)
+            size = case.truth.geometry.size[1:]
+            corners = [one.pixel_of(case.truth.geometry.ras_of((case.key_slice, j, i))) for j in (0, size[0] - 1) for i in (0, size[1] - 1)]
+            assert all(0 <= row < 400 and 0 <= column < 150 for row, column in corners), corners
+        layouts.restore_layout(before)
+        for one in (red, *views):
+            one.close()
+
+    def test_a_view_that_fills_the_window_gives_way_and_comes_back(self, shown: Any) -> None:
+        import slicer
+
+        from SAM2IterativeGUI.scene import layouts
+
+        node = slicer.app.layoutManager().layoutLogic().GetLayoutNode()
+        red = slicer.app.layoutManager().sliceWidget("Red").mrmlSliceNode()
+        node.AddMaximizedViewNode(red)
+        before = layouts.show_compare_layout()
+        assert node.GetNumberOfMaximizedViewNodes() == 0
+        node.AddMaximizedViewNode(slicer.app.layoutManager().sliceWidget(layouts.view_names()[0]).mrmlSliceNode())
+        layouts.restore_layout(before)
+        assert (node.GetNumberOfMaximizedViewNodes(), node.GetMaximizedViewNode(0)) == (1, red)
+        node.RemoveAllMaximizedViewNodes()
+
+    def test_the_two_views_move_together_and_leave_the_persons_own_alone(self, shown: Any) -> None:
+        import slicer
+
+        from SAM2IterativeGUI.scene import layouts
+
+        before = layouts.show_compare_layout()
+        groups = {
+            name: slicer.app.layoutManager().sliceWidget(name).mrmlSliceNode().GetViewGroup() for name in ("Red", *layouts.view_names())
+        }
+        left, right = layouts.view_names()
+        assert groups[left] == groups[right] != groups["Red"]
+        layouts.restore_layout(before)
 
     def test_surfaces_are_made_for_the_3d_view(self, reviewing: Any) -> None:
         node = reviewing.node("proposal")

@@ -11,6 +11,7 @@ import textwrap
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import harness
@@ -178,14 +179,15 @@ def test_torch_comes_first_then_the_rest_beside_slicers_own_packages(nothing_ins
     open_tab(module, "Setup")
     harness.dialogs.answer(True)
     harness.click(panel.ui.installButton)
-    torch, rest, build, sam2 = recorder.calls
+    torch, rest, build, sam2, report, dicom = recorder.calls
     assert torch == ("torch",)
     assert rest[0] == "--constraint" and "monai>=1.6.1" in rest
     assert not any(argument.startswith(("torch", "numpy", "SimpleITK", "sam2")) for argument in rest)
-    assert "setuptools>=77,<81" in build
+    assert "setuptools>=77" in build, "a newer one that Slicer has stays"
+    assert "jinja2>=3.1" in report and "highdicom>=0.23" in dicom
     assert {"--no-build-isolation", "--no-deps", "--require-hashes"} <= set(sam2)
     assert "numpy==" in recorder.constraints
-    assert recorder.build_cuda == [None, "0", "0"] or recorder.build_cuda[-1] == "0"
+    assert recorder.build_cuda == [None, None, "0", None, None]
     assert "SAM2_BUILD_CUDA" not in os.environ
 
 
@@ -227,6 +229,79 @@ def test_a_failed_installation_says_what_failed(nothing_installed: None, module:
     (said,) = harness.dialogs.texts("error")
     assert "monai" in said and "internet" in said
     assert "/" not in said.split("could not install")[1].split(".")[0], "no file path"
+
+
+@pytest.mark.parametrize("failing", ["jinja2", "highdicom"])
+def test_what_only_the_report_or_dicom_lacks_keeps_nobody_from_the_rounds(nothing_installed: None, module: Any, failing: str) -> None:
+    panel = module.widget.panels["setup"]
+    panel.runner = recorder = Recorder(failing=failing)
+    open_tab(module, "Setup")
+    harness.dialogs.answer(True)
+    harness.click(panel.ui.installButton)
+    (said,) = harness.dialogs.texts("error")
+    assert failing in said and "monai" not in said
+    asked = " ".join(" ".join(call) for call in recorder.calls)
+    assert all(name in asked for name in ("torch", "monai", "sam2-requirement", "jinja2", "highdicom"))
+
+
+def test_dicom_export_is_not_offered_where_slicers_pydicom_is_too_old(
+    nothing_installed: None, module: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Slicer 5.10 ships pydicom 2.4.4, with which no highdicom for its numpy goes: pip would refuse everything asked for along with it."""
+    from SAM2IterativeGUI import installation
+
+    versions = {"pydicom": "2.4.4"}
+    monkeypatch.setattr(installation, "_version", lambda package: versions.get(package, ""))
+    panel = module.widget.panels["setup"]
+    panel.runner = recorder = Recorder()
+    ui = open_tab(module, "Setup")
+    assert column(ui.componentTable, 1)[-1].startswith("needs Slicer 5.12 or newer")
+    harness.dialogs.answer(True)
+    harness.click(ui.installButton)
+    assert "highdicom" not in harness.dialogs.texts("question")[0]
+    assert not any("highdicom" in argument for call in recorder.calls for argument in call)
+    versions["pydicom"] = "3.0.2"
+    assert "highdicom" in [component.package for component in installation.installable()]
+
+
+def test_nothing_is_installed_twice_at_once(nothing_installed: None, module: Any) -> None:
+    """While pip prints, Slicer handles clicks."""
+    from SAM2IterativeGUI import installation, setup_panel
+
+    panel = module.widget.panels["setup"]
+
+    class Clicked(Recorder):
+        def install_torch(self) -> None:
+            super().install_torch()
+            assert installation.under_way()
+            assert not panel.ui.installButton.isEnabled()
+            assert not setup_panel.ask_and_install(self)
+
+    panel.runner = recorder = Clicked()
+    open_tab(module, "Setup")
+    harness.dialogs.answer(True)
+    harness.click(panel.ui.installButton)
+    assert recorder.calls.count(("torch",)) == 1
+    assert harness.dialogs.texts("error") == ["An installation is under way: wait until it is done."]
+    assert not installation.under_way() and panel.ui.installButton.isEnabled()
+
+
+@pytest.mark.parametrize("error", [subprocess.CalledProcessError(1, "PythonSlicer"), ImportError("libcuda"), OSError("c10.dll")])
+def test_a_torch_that_could_not_be_installed_is_told_in_a_sentence(scene: Any, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    import importlib.util
+
+    from SAM2IterativeGUI.installation import SlicerRunner
+    from SAM2IterativeLib.errors import MissingPackageError
+
+    class Logic:
+        def installTorch(self, **wishes: object) -> None:
+            raise error
+
+    monkeypatch.setitem(sys.modules, "PyTorchUtils", SimpleNamespace(PyTorchUtilsLogic=Logic))
+    SlicerRunner().install_torch()  # torch is there, it only could not be imported into this process
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(MissingPackageError, match="Python console"):
+        SlicerRunner().install_torch()
 
 
 def test_without_slicers_torch_extension_the_cure_names_it(scene: Any) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -267,6 +267,7 @@ class CaseScene:
         """Take the last stroke or AI result back; nothing happens where there is none."""
         if self._history is not None:
             self._history.undo()
+            self._mark_locks()  # the state before may be from before a lock
 
     def lock(self, value: int, locked: bool) -> None:
         """Lock the segment of a label value: neither a stroke nor an AI result changes it from now on."""
@@ -274,7 +275,7 @@ class CaseScene:
             self._locked[value] = self.proposal().array == value
         else:
             self._locked.pop(value, None)
-        segmentations.set_tag(self._proposal_node(), value, segmentations.LOCKED, "yes" if locked else "")
+        self._mark_locks()
 
     def locked(self) -> tuple[int, ...]:
         """The locked label values, ascending."""
@@ -290,18 +291,32 @@ class CaseScene:
         segmentations.write_labels(node, kept, self.labels)
         return True
 
-    def mark(self, status: Status, reviewer: str, values: Iterable[int] = ()) -> None:
-        """Set the status and reviewer of the proposal's segments of the given label values, as far as they are there; of all for ()."""
+    def mark(self, marks: Mapping[int, tuple[Status, str]]) -> None:
+        """Set the status of the proposal's segments and who decided, by label value, as far as they are there; others are not started.
+
+        Only what differs is written: a change of a segment, even of its status alone, is one that the person could undo.
+        """
         node = self._proposal_node()
-        for value in tuple(values) or tuple(label.value for label in self.labels):
-            if segmentations.segment_id_of(node, value) is None:  # a person removed it
+        for label in self.labels:
+            if segmentations.segment_id_of(node, label.value) is None:  # a person removed it
                 continue
-            segmentations.set_status(node, value, status)
-            segmentations.set_tag(node, value, segmentations.REVIEWER, reviewer)
+            status, reviewer = marks.get(label.value, ("not started", ""))
+            if segmentations.status_of(node, label.value) != status:
+                segmentations.set_status(node, label.value, status)
+            if segmentations.tag_of(node, label.value, segmentations.REVIEWER) != reviewer:
+                segmentations.set_tag(node, label.value, segmentations.REVIEWER, reviewer)
 
     def status(self, value: int) -> Status:
         """The status of a label's segment."""
         return segmentations.status_of(self._proposal_node(), value)
+
+    def _mark_locks(self) -> None:
+        """Say in the segments' tags which of them are locked."""
+        node = self._proposal_node()
+        for label in self.labels:
+            text = "yes" if label.value in self._locked else ""
+            if segmentations.segment_id_of(node, label.value) and segmentations.tag_of(node, label.value, segmentations.LOCKED) != text:
+                segmentations.set_tag(node, label.value, segmentations.LOCKED, text)
 
     def _drop(self) -> None:
         ownership.remove()

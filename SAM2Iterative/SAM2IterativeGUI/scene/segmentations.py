@@ -135,6 +135,11 @@ def tag(segment: Any, name: str) -> str:
     return str(text.get()) if segment.GetTag(name, text) else ""
 
 
+def tag_of(node: Any, value: int, name: str) -> str:
+    """The tag of a label's segment; "" where it has none."""
+    return tag(_segment(node, value), name)
+
+
 def set_tag(node: Any, value: int, name: str, text: str) -> None:
     """Give the segment of a label value a tag; "" removes it."""
     segment = _segment(node, value)

@@ -111,15 +111,18 @@ def jump_to_place(geometry: Geometry, kji: Sequence[float]) -> None:
 
 
 def align_views(names: Sequence[str], geometry: Geometry) -> None:
-    """Make the named views look along the slices, at the same slice and zoom, and move together."""
+    """Make the named views look along the slices, the whole image in each, and move together; ``jump_to_slice`` comes after.
+
+    They may have another shape than the view whose plane they take: its field of view would distort the image.
+    """
     views = {node.GetLayoutName(): node for node in slice_views()}
     model = next(iter(_along(geometry, [node for name, node in views.items() if name not in names])), None)
     for name in names:
         node = views[name]
         if model is not None and node is not model:
             node.GetSliceToRAS().DeepCopy(model.GetSliceToRAS())
-            node.SetFieldOfView(*model.GetFieldOfView())
             node.UpdateMatrices()
+        slicer.app.layoutManager().sliceWidget(name).sliceLogic().FitSliceToBackground()
     for composite in slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode"):
         if composite.GetLayoutName() in names:
             composite.SetLinkedControl(True)
