@@ -72,24 +72,25 @@ class KnowledgeMining(NetworkMethod):
         answer, mined, accepted = self._answered(grid.turned(volume.array), labels, pieces)
         self.write_classes(round, case, PROPAGATED, grid.turned_back(answer), volume)
         agreed = agreement(answer, labels, run.class_count, run.plan.always_shown)
-        save_arrays(self.path(round, case, _MINED), {"labels": grid.turned_back(mined).astype(np.uint16), "agreement": np.array(agreed)})
+        learned = {"labels": grid.turned_back(mined).astype(np.uint16), "agreement": np.array(agreed), "accepted": np.array(accepted)}
+        save_arrays(self.path(round, case, _MINED), learned)
         shown = [for_people(piece.prompt, grid, run.project.values[piece.prompt.class_index - 1]) for piece in pieces]
         write_text(self.path(round, case, PROMPTS), prompts_text(shown))
         asked = {piece.prompt.class_index for piece in pieces}
         numbers = {
             "key_frames": float(len({(piece.prompt.class_index, piece.prompt.slice_index) for piece in pieces})),
             "abstained_classes": float(run.class_count - len(asked)),
-            "foundation_share": accepted,
         }
         return self.outcome(round, case, (PROPAGATED, PROMPTS, _MINED), numbers)
 
-    def _answered(self, array: np.ndarray, labels: np.ndarray, pieces: list[Piece]) -> tuple[np.ndarray, np.ndarray, float | None]:
+    def _answered(self, array: np.ndarray, labels: np.ndarray, pieces: list[Piece]) -> tuple[np.ndarray, np.ndarray, float]:
         """SAM2's label map, the one to learn from, both (k, j, i), and the share of the pieces' area in which SAM2's mask is taken.
 
+        NaN for the share where nothing was asked.
         Where masks of several pieces meet, the largest logit wins; pieces too small to prompt stay as they are in the one to learn from.
         """
         if not pieces:
-            return np.zeros_like(labels), labels, None
+            return np.zeros_like(labels), labels, float("nan")
         acceptance = self.run.settings.knowledge_mining.acceptance
         features = self.features_of(array, labels > 0)
         model, prompts = self.feature_cache.foundation.model, [piece.prompt for piece in pieces]
@@ -111,8 +112,9 @@ class KnowledgeMining(NetworkMethod):
         """What is to be learned, every voxel with the same weight."""
         volume = self.run.project.read_case_image(case)
         mined = load_arrays(self.path(round, case, _MINED))
-        weights = np.ones(volume.geometry.size, np.float32)
-        return self.write_proposal(round, case, volume, mined["labels"], weights, {AGREEMENT: float(mined["agreement"])})
+        weights, accepted = np.ones(volume.geometry.size, np.float32), float(mined["accepted"])
+        numbers = {AGREEMENT: float(mined["agreement"]), "foundation_share": None if np.isnan(accepted) else accepted}
+        return self.write_proposal(round, case, volume, mined["labels"], weights, numbers)
 
 
 class _Claims:
