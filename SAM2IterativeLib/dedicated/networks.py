@@ -61,6 +61,8 @@ class _UNetPlusPlus(BasicUNetPlusPlus):
             act=_ACTIVATION,
             norm=(plan.norm, {"affine": True}),
         )
+        for early in ("final_conv_0_1", "final_conv_0_2", "final_conv_0_3"):
+            setattr(self, early, nn.Identity())  # outputs that nobody asks for
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, channels, *spatial) → (B, classes + 1, *spatial); the spatial sizes are multiples of 16."""

@@ -205,14 +205,14 @@ class Plan:
             raise SettingsError("slices that are kept as they lie (2-D with views [0]) need augmentation.tilt = 0.", where="plan.toml")
         if self.views != (0,) and self.dimensions == 3:
             raise SettingsError(
-                f"views other than [0] are for a unet2d without mirror_axes, and network is unet3d with views {list(self.views)}.",
+                f"views other than [0] are for 2-D networks without mirror_axes, and network is unet3d with views {list(self.views)}.",
                 where="plan.toml",
                 cure='Set network = "unet2d" again. For a 3-D network, patch, strides and kernels must change as well: before round 0, set '
                 'network = "unet3d" under [dedicated] in project.toml and remove plan.toml, and all of them are planned anew.',
             )
         if self.views != (0,) and self.augmentation.mirror_axes:
             raise SettingsError(
-                f"views other than [0] are for a unet2d without mirror_axes, and views are {list(self.views)}, "
+                f"views other than [0] are for 2-D networks without mirror_axes, and views are {list(self.views)}, "
                 f"mirror_axes {list(self.augmentation.mirror_axes)}.",
                 where="plan.toml",
                 cure="Set mirror_axes = [] under [augmentation], or views = [0] and view_patches = [].",

@@ -118,7 +118,7 @@ def make_plan(
         learning_rate=settings.learning_rate,
         round_learning_rate=settings.learning_rate,
         snapshots=settings.snapshots,
-        single_component=_single(fingerprints, classes),
+        single_component=_single(fingerprints, classes) if np.median(sizes[:, 0]) > 1 else (),
         always_shown=_always_shown(fingerprints, classes),
         normalisation=normalisation,
         augmentation=_augmentation(network, views, spacing, patch, normalisation, label_names, curve_chance),
@@ -290,7 +290,7 @@ def looks_like_ct(fingerprints: Sequence[Fingerprint]) -> bool:
 
 
 def _single(fingerprints: Sequence[Fingerprint], classes: int) -> tuple[int, ...]:
-    """Classes that are in one piece in every labelled case that shows them."""
+    """Classes that are in one piece in every labelled case that shows them. Of volumes: a few pictures with one polyp each say nothing."""
     shares: dict[int, list[float]] = {}
     for fingerprint in fingerprints:
         for value, share in (fingerprint.pieces or {}).items():

@@ -108,26 +108,6 @@ def _scored(model: SAM2Base, scored: bool) -> Iterator[None]:
         model.pred_obj_scores = before
 
 
-def candidate_masks(model: SAM2Base, features: SliceFeatures, points: Points, previous_logits: torch.Tensor | None = None) -> torch.Tensor:
-    """Three masks for each of n objects on a slice by itself, as the stock image predictor gives them: (n, 3, side, side) logits.
-
-    No memory is heard, and the object score is not asked: whoever prompts says that the object is there.
-
-    Args:
-        points: at least one for each object.
-        previous_logits: (n, 1, side/4, side/4): a dense prompt that may be refined.
-    """
-    before = model.multimask_max_pt_num
-    model.multimask_max_pt_num = max(before, points["point_labels"].shape[1])
-    try:
-        result = track_slice(
-            model, features, 0, NO_MEMORIES, points=points, previous_logits=previous_logits, first=True, remember=False, present=True
-        )
-    finally:
-        model.multimask_max_pt_num = before
-    return result.candidates
-
-
 def encode_memory(model: SAM2Base, features: SliceFeatures, entry: dict[str, Any], logits: torch.Tensor, *, prompted: bool) -> None:
     """Write the memory of ``logits`` (n, 1, side, side) on this slice into ``entry``.
 

@@ -86,10 +86,15 @@ def fuse(
     labels = fused.argmax(axis=0).astype(np.uint8)
     moved = _give_strays_away(labels, fused, single_component, spacing)
     weights[moved] = 0.0
-    if not set(always_shown) <= set(np.unique(labels).tolist()):
+    if lacks(labels, always_shown):
         weights[labels == 0] = 0.0
     score = agreement(by_foundation, by_history, history.shape[0] - 1, always_shown)
     return PseudoLabel(labels, weights, score)
+
+
+def lacks(labels: ClassMap, always_shown: Collection[int]) -> bool:
+    """Whether a class that every labelled case shows was not found: it lies in what is called background, which may not be taught."""
+    return not set(always_shown) <= set(np.unique(labels).tolist())
 
 
 def foundation_shares(

@@ -1,4 +1,4 @@
-"""Published systems, one a file; so far IFDL and Knowledge Mining. A method's name is its file's name; adding one touches no other file."""
+"""Published systems, one a file, whose name is the method's. Adding one touches nothing else but the words about it (``vocabulary``)."""
 
 from __future__ import annotations
 

@@ -1,11 +1,15 @@
 """KM, Knowledge Mining from large models (Mao et al., arXiv 2503.06816).
 
 A U-Net++ learns from the labelled images and marks the others; each piece of its masks prompts SAM2, slice by slice; where SAM2's mask fits
-the piece it takes its place, else the network's own is kept, and the network learns on from all of them. Made for 2-D images, grey or
-colour; volumes go slice by slice. SAM2 stays as it is: it is not adapted, and it remembers nothing.
+the piece it takes its place, else the network's own is kept, and the network learns on from these. Made for 2-D images, grey or colour;
+volumes go slice by slice. SAM2 is taken as the settings name it: it is not adapted for this method, and remembers nothing. Pieces smaller
+than ``key_frames.minimum_area`` pixels do not prompt. An image in which SAM2 and the network agree on nothing is not learned from.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
 
 import numpy as np
 
@@ -13,11 +17,12 @@ from ..dedicated.prediction import Predictor
 from ..dedicated.weights import load_weights
 from ..files import write_text
 from ..foundation.slice_masks import masks_of_prompts
-from ..guidance.pieces import Piece, best_fit, pieces_of
-from ..guidance.pseudo_label import agreement
+from ..guidance.pieces import Piece, pieces_of, prompt_for
+from ..guidance.prompts import Prompt
+from ..guidance.pseudo_label import agreement, lacks
 from ..guidance.uncertainty import case_uncertainty, entropy
 from ..project import Case, load_arrays, load_probabilities, save_arrays, save_probabilities
-from ..round_files import COARSE, PROMPTS, PROPAGATED, UNCERTAINTY, prompts_text
+from ..round_files import COARSE, PROMPTS, PROPAGATED, UNCERTAINTY, KeyFramePrompt, prompts_text
 from ..volumes import Volume, read_label_map, write_volume
 from .method import Outcome, RunContext
 from .network_method import PROBABILITIES, NetworkMethod, for_people, weights_path
@@ -38,7 +43,7 @@ class KnowledgeMining(NetworkMethod):
         self._predictor: Predictor | None = None
 
     def share_learned(self, round: int) -> float:
-        """Every image that was marked."""
+        """Every image in which SAM2 and the network agree on anything."""
         return 1.0
 
     def begin_stage(self, round: int, stage: str) -> None:
@@ -68,67 +73,81 @@ class KnowledgeMining(NetworkMethod):
         grid = WorkingGrid(volume.geometry, run.plan.orientation)
         network = grid.turned(load_probabilities(self.path(round, case, PROBABILITIES)))
         labels = grid.turned(read_label_map(self.path(round, case, COARSE), trusted=True).classes(run.project.values))
-        pieces = sorted(pieces_of(labels, network, run.settings.key_frames.minimum_area), key=lambda piece: piece.prompt.slice_index)
-        answer, mined, accepted = self._answered(grid.turned(volume.array), labels, pieces)
+        pieces = list(pieces_of(labels, run.settings.key_frames.minimum_area))
+        shown: list[KeyFramePrompt] = []
+
+        def prompts() -> Iterator[Prompt]:
+            for piece in pieces:
+                prompt = prompt_for(piece, labels[piece.slice_index], network[piece.class_index, piece.slice_index])
+                shown.append(for_people(prompt, grid, run.project.values[piece.class_index - 1]))
+                yield prompt
+
+        answer, mined, accepted = self._answered(grid.turned(volume.array), labels, pieces, prompts())
         self.write_classes(round, case, PROPAGATED, grid.turned_back(answer), volume)
         agreed = agreement(answer, labels, run.class_count, run.plan.always_shown)
-        learned = {"labels": grid.turned_back(mined).astype(np.uint16), "agreement": np.array(agreed), "accepted": np.array(accepted)}
+        learned = {"labels": grid.turned_back(mined), "agreement": np.array(agreed), "accepted": np.array(accepted)}
         save_arrays(self.path(round, case, _MINED), learned)
-        shown = [for_people(piece.prompt, grid, run.project.values[piece.prompt.class_index - 1]) for piece in pieces]
         write_text(self.path(round, case, PROMPTS), prompts_text(shown))
-        asked = {piece.prompt.class_index for piece in pieces}
         numbers = {
-            "key_frames": float(len({(piece.prompt.class_index, piece.prompt.slice_index) for piece in pieces})),
-            "abstained_classes": float(run.class_count - len(asked)),
+            "key_frames": float(len({(piece.class_index, piece.slice_index) for piece in pieces})),
+            "abstained_classes": float(run.class_count - len({piece.class_index for piece in pieces})),
         }
         return self.outcome(round, case, (PROPAGATED, PROMPTS, _MINED), numbers)
 
-    def _answered(self, array: np.ndarray, labels: np.ndarray, pieces: list[Piece]) -> tuple[np.ndarray, np.ndarray, float]:
-        """SAM2's label map, the one to learn from, both (k, j, i), and the share of the pieces' area in which SAM2's mask is taken.
+    def _answered(
+        self, array: np.ndarray, labels: np.ndarray, pieces: Sequence[Piece], prompts: Iterable[Prompt]
+    ) -> tuple[np.ndarray, np.ndarray, float]:
+        """SAM2's label map, the one to learn from, both (k, j, i) uint8, and the share of the pieces' area in which SAM2's mask is taken.
 
-        NaN for the share where nothing was asked.
         Where masks of several pieces meet, the largest logit wins; pieces too small to prompt stay as they are in the one to learn from.
+        NaN for the share where nothing was asked.
         """
+        answer, mined = np.zeros(labels.shape, np.uint8), labels.astype(np.uint8)
         if not pieces:
-            return np.zeros_like(labels), labels, float("nan")
-        acceptance = self.run.settings.knowledge_mining.acceptance
-        features = self.features_of(array, labels > 0)
-        model, prompts = self.feature_cache.foundation.model, [piece.prompt for piece in pieces]
-        answer, fitting, kept = _Claims(labels.shape), _Claims(labels.shape), labels.copy()
-        taken = total = 0
-        for piece, candidates in zip(pieces, masks_of_prompts(model, features, prompts, self.run.device), strict=True):
-            self.run.check_stop()
-            z, c, area = piece.prompt.slice_index, piece.prompt.class_index, int(piece.mask.sum())
-            best, overlap = best_fit(candidates.numpy() > 0, piece.mask)
-            answer.add(z, c, candidates[best].numpy())
-            total += area
-            if overlap >= acceptance:
-                fitting.add(z, c, candidates[best].numpy())
-                kept[z][piece.mask] = 0
-                taken += area
-        return answer.labels, np.where(kept > 0, kept, fitting.labels), taken / total
+            return answer, mined, float("nan")
+        prompted = np.zeros(labels.shape, bool)
+        for piece in pieces:
+            prompted[piece.slice_index][piece.window] |= piece.mask
+        features = self.features_of(array, prompted)
+        masks = masks_of_prompts(self.feature_cache.foundation.model, features, prompts, self.run.device)
+        taken = 0
+        for z, on_slice in groupby(zip(pieces, masks, strict=True), key=lambda found: found[0].slice_index):
+            said, fitting = _Claims(labels.shape[1:]), _Claims(labels.shape[1:])
+            for piece, tensor in on_slice:
+                self.run.check_stop()
+                logits = tensor.numpy()
+                said.add(piece.class_index, logits)
+                if piece.overlap(logits > 0) >= self.run.settings.knowledge_mining.acceptance:
+                    fitting.add(piece.class_index, logits)
+                    mined[z][piece.window][piece.mask] = 0
+                    taken += int(piece.mask.sum())
+            answer[z] = said.labels
+            mined[z] = np.where(mined[z] > 0, mined[z], fitting.labels)
+        return answer, mined, taken / int(prompted.sum())
 
     def propose(self, round: int, case: Case) -> Outcome:
-        """What is to be learned, every voxel with the same weight."""
+        """What is to be learned, every voxel with the same weight; but no background where a class is missing that every case has."""
         volume = self.run.project.read_case_image(case)
         mined = load_arrays(self.path(round, case, _MINED))
         weights, accepted = np.ones(volume.geometry.size, np.float32), float(mined["accepted"])
+        if lacks(mined["labels"], self.run.plan.always_shown):
+            weights[mined["labels"] == 0] = 0.0
         numbers = {AGREEMENT: float(mined["agreement"]), "foundation_share": None if np.isnan(accepted) else accepted}
         return self.write_proposal(round, case, volume, mined["labels"], weights, numbers)
 
 
 class _Claims:
-    """Who has each pixel: of the masks laid over each other the one with the largest logit above 0."""
+    """Who has each pixel of a slice: of the masks laid over each other the one with the largest logit above 0."""
 
     def __init__(self, shape: tuple[int, ...]) -> None:
-        self.labels = np.zeros(shape, np.int64)
+        self.labels = np.zeros(shape, np.uint8)
         self._logits = np.zeros(shape, np.float32)
 
-    def add(self, slice_index: int, class_index: int, logits: np.ndarray) -> None:
+    def add(self, class_index: int, logits: np.ndarray) -> None:
         """A mask's logits (j, i)."""
-        higher = logits > self._logits[slice_index]
-        self.labels[slice_index][higher] = class_index
-        self._logits[slice_index][higher] = logits[higher]
+        higher = logits > self._logits
+        self.labels[higher] = class_index
+        self._logits[higher] = logits[higher]
 
 
 METHOD = KnowledgeMining

@@ -154,7 +154,7 @@ def test_single_numbers_change_and_a_persons_comments_stay(tmp_path: Path) -> No
 
 
 def test_views_are_for_slices_that_are_not_mirrored() -> None:
-    with pytest.raises(SettingsError, match=r"unet2d without mirror_axes.*Set network = \"unet2d\" again.*remove plan.toml"):
+    with pytest.raises(SettingsError, match=r"2-D networks without mirror_axes.*Set network = \"unet2d\" again.*remove plan.toml"):
         replace(PLAN_3D, views=(0, 1))
-    with pytest.raises(SettingsError, match=r"unet2d without mirror_axes.*Set mirror_axes = \[\] under \[augmentation\], or views = \[0\]"):
+    with pytest.raises(SettingsError, match=r"2-D networks without mirror_axes.*Set mirror_axes = \[\] under .*, or views = \[0\]"):
         replace(PLAN_2D, views=(0, 1), augmentation=AugmentationPlan(mirror_axes=(1,)))

@@ -96,8 +96,8 @@ def test_rounds_use_the_volumes_that_agree_best(tmp_path: Path, weights: Path) -
         shares = [IFDL(run).share_learned(round) for round in range(6)]
         assert shares == [0, 0.5, 0.75, 1, 1, 1]
         names = ["case_2", "case_3", "case_4", "case_5"]
-        agreements = {name: project.journal.numbers(0, name)["agreement"] or 0.0 for name in names}
-        learned = [case.name for case in training_cases(run, 1, shares[1]) if not case.labelled]
+        agreements = {name: project.journal.numbers(1, name)["agreement"] or 0.0 for name in names}
+        learned = [case.name for case in training_cases(run, 2, 0.5) if not case.labelled]
         assert learned == sorted(names, key=lambda name: -agreements[name])[:2] and agreements[learned[-1]] > 0
 
 

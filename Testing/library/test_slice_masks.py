@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 import torch
@@ -10,7 +12,7 @@ from tiny_sam2 import CPU, SIDE, ball_volume, box_prompt, encoded, tiny_foundati
 
 from SAM2IterativeLib.foundation.features import Window
 from SAM2IterativeLib.foundation.slice_masks import masks_of_prompts
-from SAM2IterativeLib.guidance.pieces import pieces_of
+from SAM2IterativeLib.guidance.pieces import pieces_of, prompt_for
 from SAM2IterativeLib.guidance.prompts import Prompt
 
 FOUNDATION = tiny_foundation()
@@ -19,12 +21,11 @@ MODEL = FOUNDATION.model
 
 def prompts_for(labels: np.ndarray) -> list[Prompt]:
     probabilities = np.stack([labels == c for c in range(labels.max() + 1)]).astype(np.float32)
-    found = [piece.prompt for piece in pieces_of(labels, probabilities, 4)]
-    return sorted(found, key=lambda prompt: prompt.slice_index)
+    return [prompt_for(p, labels[p.slice_index], probabilities[p.class_index, p.slice_index]) for p in pieces_of(labels, 4)]
 
 
-def stock_masks(image: np.ndarray, prompt: Prompt) -> np.ndarray:
-    """(3, j, i) logits of sam2's own image predictor, given our encoder's features of the whole slice."""
+def stock_mask(image: np.ndarray, prompt: Prompt) -> torch.Tensor:
+    """(j, i) logits of sam2's own image predictor, given our encoder's features of the whole slice."""
     features = encoded(FOUNDATION, image).of_slice(prompt.slice_index)
     predictor = SAM2ImagePredictor(MODEL)
     embedded = features.levels[-1] + MODEL.no_mem_embed.view(1, -1, 1, 1)
@@ -38,17 +39,18 @@ def stock_masks(image: np.ndarray, prompt: Prompt) -> np.ndarray:
         mask_input=torch.nn.functional.interpolate(
             torch.from_numpy(prompt.dense_logits)[None, None], size=(SIDE // 4,) * 2, mode="bilinear", antialias=True
         ),
+        multimask_output=False,
         return_logits=True,
     )
-    return masks[0].numpy()
+    return masks[0, 0]
 
 
-def test_three_masks_equal_the_stock_image_predictors() -> None:
+def test_masks_equal_the_stock_image_predictors() -> None:
     image, labels = ball_volume(slices=4, classes=2)
     prompts = prompts_for(labels)
     assert len(prompts) >= 6
     for prompt, ours in zip(prompts, masks_of_prompts(MODEL, encoded(FOUNDATION, image), prompts, CPU), strict=True):
-        torch.testing.assert_close(ours.numpy(), stock_masks(image, prompt), atol=2e-3, rtol=1e-3)
+        torch.testing.assert_close(ours, stock_mask(image, prompt), atol=2e-3, rtol=1e-3)
 
 
 def test_many_prompts_of_a_slice_are_answered_as_one_by_one() -> None:
@@ -65,20 +67,35 @@ def test_many_prompts_of_a_slice_are_answered_as_one_by_one() -> None:
 def test_masks_lie_on_the_volumes_own_grid() -> None:
     image, labels = ball_volume(slices=3, rows=50, columns=70)
     window = Window.around(labels > 0)
-    [masks] = masks_of_prompts(MODEL, encoded(FOUNDATION, image, window), prompts_for(labels)[:1], CPU)
-    assert masks.shape == (3, 50, 70)
+    [mask] = masks_of_prompts(MODEL, encoded(FOUNDATION, image, window), prompts_for(labels)[:1], CPU)
+    assert mask.shape == (50, 70)
 
 
 def test_the_model_is_left_as_it_was() -> None:
     image, labels = ball_volume(slices=3)
-    before = MODEL.multimask_max_pt_num, MODEL.pred_obj_scores
-    list(masks_of_prompts(MODEL, encoded(FOUNDATION, image), prompts_for(labels), CPU))
-    assert (MODEL.multimask_max_pt_num, MODEL.pred_obj_scores) == before
+    before = MODEL.pred_obj_scores
+    for _ in masks_of_prompts(MODEL, encoded(FOUNDATION, image), prompts_for(labels), CPU):
+        assert not torch.is_inference_mode_enabled() and MODEL.pred_obj_scores == before
+
+
+def test_prompts_are_made_when_their_turn_comes() -> None:
+    """Each holds a whole slice of logits, and a picture may have thousands."""
+    image, labels = ball_volume(slices=3, classes=3)
+    made = []
+
+    def prompts() -> Iterator[Prompt]:
+        for prompt in prompts_for(labels) * 20:
+            made.append(prompt)
+            yield prompt
+
+    volume = encoded(FOUNDATION, image)
+    next(iter(masks_of_prompts(MODEL, volume, prompts(), CPU)))
+    assert len(made) <= 17
 
 
 @pytest.mark.parametrize("dense", [True, False])
 def test_prompts_without_logits_work(dense: bool) -> None:
     image, labels = ball_volume(slices=3)
     prompt = prompts_for(labels)[0] if dense else box_prompt(labels[1] == 1, 1)
-    [masks] = masks_of_prompts(MODEL, encoded(FOUNDATION, image), [prompt], CPU)
-    assert torch.isfinite(masks).all()
+    [mask] = masks_of_prompts(MODEL, encoded(FOUNDATION, image), [prompt], CPU)
+    assert torch.isfinite(mask).all()
