@@ -19,7 +19,7 @@ import torch
 from .dedicated.plan import Plan
 from .dedicated.planning import overruled
 from .device import Device
-from .errors import DataError, ResourceError, SAM2IterativeError, SettingsError, Stopped
+from .errors import DataError, ResourceError, SAM2IterativeError, Stopped
 from .guidance.convergence import Verdict, judge
 from .learning import TRAINING, validation_remarks
 from .messages import (
@@ -40,6 +40,7 @@ from .preparation import Preparation, setting_aside
 from .pretraining.adaptation import adapt_before_rounds, adapts_before_rounds
 from .project import Case, Project
 from .review import Review
+from .round_method import note_method, require_method
 from .round_numbers import round_numbers
 
 Result = TypeVar("Result")
@@ -47,8 +48,6 @@ Result = TypeVar("Result")
 ADAPTATION = "adaptation"
 _RUN, _ENDED = "run", "ended"
 """Journal events of this kind: the number of a run's last round when it begins, this word when it ends by itself."""
-_METHOD = "method"
-"""Events of this kind, one a round: its number and the method that began it."""
 _LEARNED = "learned"
 """Events of this kind, one a training: what it knew of, see ``_known``."""
 _FULL_MEMORY = "DefaultCPUAllocator"
@@ -96,18 +95,23 @@ class Iteration:
             DataError: nothing to learn from.
             ResourceError: disk or memory does not suffice.
         """
+        require_method(self.project, self.project.settings.method)
         plan = self.preparation.ready()
         run = RunContext(self.project, plan, self.device, self.report, self.stop_asked)
         method = load_method(self.project.settings.method)(run)
         method.require_ready()
         finished = self.project.journal.rounds()
         first = max(finished, default=-1) + 1
-        self._require_method(first)
         last = self._target(first, rounds)
         steps = run.plan.first_steps, run.plan.round_steps
         self.report(RunStarted(last - first + 1, len(self.preparation.cases_to_label()), self.device.sentence, first, *steps))
         for sentence in overruled(self.project.settings.dedicated, run.plan):
             self.report(Warned(sentence))
+        wished = self.project.settings.dedicated.network
+        if method.network not in ("auto", run.plan.network) and wished == "auto":
+            cure = "To have it, remove plan.toml before round 0, or begin a new project."
+            name = self.project.settings.method
+            self.report(Warned(f"{name} has a {method.network}, but plan.toml was made for a {run.plan.network}, which counts. {cure}"))
         for case, sentence in validation_remarks(self.project):
             self.report(Warned(f"{case}: {sentence}"))
         self._pace = Pace(self.project.journal, (TRAINING, *method.stages), lambda round: steps[min(round, 1)], last)
@@ -123,14 +127,6 @@ class Iteration:
         reason = verdict.reason if verdict.finished and until_converged else f"round {done} is done; {verdict.reason}"
         self.report(RunFinished(done + 1, verdict.converged, reason))
         return verdict
-
-    def _require_method(self, round: int) -> None:
-        """A round is finished by the method that began it: another one would miss the files that it reads."""
-        began = {int(number): name for number, _, name in (event.text.partition(" ") for event in self.project.journal.events(_METHOD))}
-        ours = self.project.settings.method
-        if began.get(round, ours) != ours:
-            cure = f"Finish it with --method {began[round]}; the next round may follow '{ours}'."
-            raise SettingsError(f"round {round} was begun with '{began[round]}' and is not finished.", where="method", cure=cure)
 
     def _has_news(self) -> bool:
         """Whether there are cases, label maps or decisions that the last training did not know of."""
@@ -172,7 +168,7 @@ class Iteration:
     # One round
 
     def _one_round(self, method: Method, round: int) -> None:
-        self.project.journal.note(_METHOD, f"{round} {self.project.settings.method}")
+        note_method(self.project, round)
         if round == 0 and adapts_before_rounds(self.project):
             self._unit(round, ADAPTATION, None, 0, 1, self._adapted)
         self._unit(round, TRAINING, None, 0, 1, partial(self._trained, method, round))

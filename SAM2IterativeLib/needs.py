@@ -19,11 +19,12 @@ from .foundation.propagation import Guidance, Propagator
 from .guidance.prompts import reviewed_prompt
 from .memory import computer_memory, peak_of_process
 from .messages import Needs, Reporter
+from .methods import load_method
 from .preparation import SPACE_PER_VOXEL, Preparation
 from .presets import weights_in_use
 from .pretraining.adaptation import adapts_before_rounds
 from .project import Project
-from .settings import MemorySettings
+from .settings import MemorySettings, Settings
 
 Size = tuple[int, int, int]
 
@@ -45,8 +46,10 @@ class _Trial:
     memory: int | None
 
 
-def estimate_needs(project: Project, plan: Plan, device: Device, foundation: Foundation, rounds: int) -> Needs:
-    """Time, memory and disk that ``rounds`` further rounds would take. Nothing is written.
+def estimate_needs(
+    project: Project, plan: Plan, device: Device, foundation: Foundation, rounds: int, settings: Settings | None = None
+) -> Needs:
+    """Time, memory and disk that ``rounds`` further rounds would take, by the project's settings or others. Nothing is written.
 
     The time of rounds done before counts, else the trial's. It is an estimate: the half or the double may come true.
     """
@@ -70,22 +73,23 @@ def estimate_needs(project: Project, plan: Plan, device: Device, foundation: Fou
     disk, disk_free = SPACE_PER_VOXEL * sum(voxels) * written, shutil.disk_usage(project.folder).free
     if disk > disk_free:
         remarks.append("The disk of the project has too little free space for this run.")
-    seconds = None if trial is None else _seconds(project, plan, sizes, rounds, trial)
+    seconds = None if trial is None else _seconds(project, settings or project.settings, plan, sizes, rounds, trial)
     return Needs(device.sentence, total, free, memory, disk, disk_free, seconds, tuple(remarks))
 
 
-def estimate_run(project: Project, device: Device, report: Reporter, rounds: int) -> Needs:
+def estimate_run(project: Project, device: Device, report: Reporter, rounds: int, settings: Settings | None = None) -> Needs:
     """``estimate_needs`` with the project's plan, or the one that it would get, and with its SAM2 weights.
 
     Raises:
         WeightsError: they are missing or cannot be used.
     """
-    plan = Preparation(project, device, report).planned()
-    weights = weights_in_use(project.settings.foundation.weights, project.models_folder)
-    return estimate_needs(project, plan, device, load_foundation(weights, device), rounds)
+    settings = settings or project.settings
+    plan = Preparation(project, device, report, settings).planned()
+    weights = weights_in_use(settings.foundation.weights, project.models_folder)
+    return estimate_needs(project, plan, device, load_foundation(weights, device), rounds, settings)
 
 
-def _seconds(project: Project, plan: Plan, sizes: Sequence[Size], rounds: int, trial: _Trial) -> float:
+def _seconds(project: Project, settings: Settings, plan: Plan, sizes: Sequence[Size], rounds: int, trial: _Trial) -> float:
     finished = project.journal.rounds()
     later = [numbers["seconds"] for round, numbers in finished.items() if round > 0 and numbers.get("seconds")]
     if later:
@@ -97,13 +101,14 @@ def _seconds(project: Project, plan: Plan, sizes: Sequence[Size], rounds: int, t
     views = len(plan.views) * 2 ** (len(plan.augmentation.mirror_axes) if plan.mirrored_prediction else 0)
     overlap = 8 if plan.dimensions == 3 else 1
     prediction = trial.step / 3 / plan.batch * views * overlap * voxels / float(np.prod(plan.patch))
-    following = slices * 2 * plan.classes * trial.tracking
+    method = load_method(settings.method)
+    following = slices * method.looks * plan.classes * trial.tracking
     seconds = rounds * (plan.round_steps * step + prediction + following) + slices * trial.encoding
     if not finished:
-        if adapts_before_rounds(project):
-            slices_learned = 3 * _ADAPTATION_SLICES * project.settings.foundation.adaptation_steps
+        if adapts_before_rounds(project, settings):
+            slices_learned = 3 * _ADAPTATION_SLICES * settings.foundation.adaptation_steps
             seconds += slices_learned * (trial.encoding + trial.tracking)
-        seconds += plan.first_steps * step + plan.snapshots * prediction + following
+        seconds += plan.first_steps * step + (plan.snapshots if method.has_history else 1) * prediction + following
     return seconds
 
 

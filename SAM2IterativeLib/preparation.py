@@ -21,6 +21,7 @@ from .messages import CaseSetAside, Reporter, Warned
 from .methods import load_method
 from .project import Case, Project, Role
 from .review import Review
+from .settings import Settings
 
 SPACE_PER_VOXEL = 12
 """Bytes of artefacts per voxel and round: a generous bound, probabilities compress well."""
@@ -36,10 +37,12 @@ class Preparation:
     Args:
         device: that the rounds will compute on; the plan depends on it.
         report: receives what a person should know.
+        settings: wishes that are not the project's yet; None: the project's.
     """
 
-    def __init__(self, project: Project, device: Device, report: Reporter) -> None:
+    def __init__(self, project: Project, device: Device, report: Reporter, settings: Settings | None = None) -> None:
         self._project = project
+        self._settings = settings
         self._device = device
         self._report = report
 
@@ -96,9 +99,10 @@ class Preparation:
         return said.labels.classes(self._project.values) if said is not None and said.complete else None
 
     def _planned(self, fingerprints: Mapping[str, Fingerprint]) -> Plan:
-        wishes = self._project.settings.dedicated
+        settings = self._settings or self._project.settings
+        wishes = settings.dedicated
         if wishes.network == "auto":
-            wishes = replace(wishes, network=load_method(self._project.settings.method).network)
+            wishes = replace(wishes, network=load_method(settings.method).network)
         return make_plan(list(fingerprints.values()), len(self._project.values), wishes, self._device, self._project.label_names)
 
     def _name_strangers(self, fingerprints: Mapping[str, Fingerprint]) -> None:

@@ -90,6 +90,7 @@ def provenance(run: RunContext) -> dict[str, Any]:
         "settings_sha256": hashlib.sha256(settings.encode()).hexdigest(),
         "plan_sha256": run.plan.digest,
         "weights": PurePath(run.settings.foundation.weights).name,
+        "method": run.settings.method,
         "seed": run.settings.seed,
         "device": run.device.sentence,
     }

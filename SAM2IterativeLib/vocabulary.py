@@ -42,6 +42,42 @@ LABEL_MAP_NAMES = {"coarse": "coarse mask", "propagated": "propagated", "pseudo_
 """The label maps of a round, by their names in ``LABEL_MAPS``; "Dice" alone always means the pseudo-label, which is what people review."""
 
 
+@dataclass(frozen=True)
+class MethodWords:
+    """What a report says of a method's doubt, its prompts and its label maps, in half a sentence each."""
+
+    prompted_slice: str = "prompted slice"
+    uncertainty: str = "where that network wavers"
+    prompts: str = "what SAM2 was told"
+    propagated: str = "SAM2’s answer"
+    pseudo_label: str = "what was made of both"
+    not_asked: str = "SAM2 is not asked about a label that the network sees nowhere."
+
+
+_METHOD_WORDS = {
+    "ifdl": MethodWords(
+        prompted_slice="key frame",
+        uncertainty="where that network wavers, also between rounds, and disagrees with SAM2",
+        prompts="what SAM2 was told on a key frame",
+        propagated="SAM2’s answer, carried from the key frames through all slices",
+        pseudo_label="both combined",
+        not_asked="SAM2 is not asked about a label where no slice was sure enough for a prompt, and either no labelled case showed it or "
+        "the network sees it nowhere.",
+    ),
+    "knowledge_mining": MethodWords(
+        prompts="what SAM2 was told of each piece of the coarse mask",
+        propagated="SAM2’s answers, slice by slice",
+        pseudo_label="SAM2’s answer where it fits the coarse mask’s piece, else that piece",
+        not_asked="SAM2 is not asked about a label of which the network sees no piece that is large enough.",
+    ),
+}
+
+
+def method_words(method: str) -> MethodWords:
+    """The words of a method; general ones where it has none of its own."""
+    return _METHOD_WORDS.get(method, MethodWords())
+
+
 def legend(*keys: str) -> str:
     """What these terms mean, in one sentence: "Agreement: ...; unchanged: ..."."""
     text = "; ".join(f"{TERMS[key].name}: {TERMS[key].meaning}" for key in keys)

@@ -10,9 +10,10 @@ from slicer.i18n import tr as _
 from SAM2IterativeLib.dedicated.plan import Plan, change_plan, read_plan  # needs no torch
 from SAM2IterativeLib.errors import SettingsError
 from SAM2IterativeLib.project import Project
+from SAM2IterativeLib.round_method import method_under_way
 from SAM2IterativeLib.settings import replaced
 
-NETWORK, FIRST_STEPS, ROUND_STEPS = "dedicated.network", "dedicated.first_steps", "dedicated.round_steps"
+METHOD, NETWORK, FIRST_STEPS, ROUND_STEPS = "method", "dedicated.network", "dedicated.first_steps", "dedicated.round_steps"
 
 
 @dataclass(frozen=True)
@@ -23,22 +24,25 @@ class PlannedChoices:
         plan: as its file has it; None where there is none yet, or where it cannot be read.
         problem: why it cannot be read; "" where it can.
         begun: whether something was computed with it.
+        under_way: the round that a method has begun and not finished; None where there is none.
     """
 
     plan: Plan | None = None
     problem: str = ""
     begun: bool = False
+    under_way: int | None = None
 
     @classmethod
     def of(cls, project: Project | None) -> PlannedChoices:
         """Read the plan of a project, if it has one."""
         if project is None or not project.plan_path.is_file():
             return cls()
-        begun = bool(project.journal.units())
+        begun, found = bool(project.journal.units()), method_under_way(project)
+        under_way = found[0] if found is not None else None
         try:
-            return cls(read_plan(project.plan_path), begun=begun)
+            return cls(read_plan(project.plan_path), begun=begun, under_way=under_way)
         except SettingsError as error:
-            return cls(problem=error.sentence, begun=begun)
+            return cls(problem=error.sentence, begun=begun, under_way=under_way)
 
     def value(self, setting: str) -> Any:
         """What the plan says of a setting; None where it says nothing."""
@@ -47,6 +51,8 @@ class PlannedChoices:
 
     def why_fixed(self, setting: str) -> str:
         """Why a setting cannot be changed any more, and what can be done; "" where it can."""
+        if setting == METHOD and self.under_way is not None:
+            return _("Round {round} is not finished: go on with it first, then choose another method.").format(round=self.under_way)
         if setting not in (NETWORK, FIRST_STEPS, ROUND_STEPS):
             return ""
         if self.problem:

@@ -86,8 +86,8 @@ def stage_text(stage: str) -> str:
         "adaptation": _("adapting SAM2 to your labels"),
         "training": _("training the network"),
         "coarse": _("network marks the cases"),
-        "propagation": _("SAM2 carries the masks through the slices"),
-        "pseudo_label": _("network and SAM2 are merged into new labels"),
+        "propagation": _("SAM2 labels the cases"),
+        "pseudo_label": _("new labels are made of both"),
     }.get(stage, stage.replace("_", " "))
 
 

@@ -18,7 +18,7 @@ from . import installation
 from .explaining import Explained, plain_table
 from .guarding import guarded
 from .method_choices import methods_on_disk
-from .planned_choices import FIRST_STEPS, NETWORK, ROUND_STEPS, PlannedChoices, change_steps
+from .planned_choices import FIRST_STEPS, METHOD, NETWORK, ROUND_STEPS, PlannedChoices, change_steps
 from .session import Session
 from .weights_choice import WeightsChoice
 from .wording import bytes_text, duration
@@ -49,7 +49,7 @@ class SetupPanel:
         for name in self._methods:
             ui.methodCombo.addItem(name.upper() if len(name) <= 4 else name.replace("_", " "))
         self._combos: dict[Any, tuple[str, tuple[str, ...]]] = {
-            ui.methodCombo: ("method", tuple(self._methods)),
+            ui.methodCombo: (METHOD, tuple(self._methods)),
             ui.networkCombo: (NETWORK, _NETWORKS),
             ui.deviceCombo: ("device", _DEVICES),
             ui.memoryCombo: ("memory.mode", _MEMORY),

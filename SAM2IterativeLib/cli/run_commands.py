@@ -58,6 +58,7 @@ def run(
     from ..iteration import Iteration, run_safely
     from ..methods import load_method
     from ..needs import estimate_run
+    from ..round_method import require_method
 
     with (
         failures_as_events(events),
@@ -71,9 +72,10 @@ def run(
                 wanted = replaced(wanted, name, value)
         chosen = choose_device(wanted.device)
         load_method(wanted.method)
+        require_method(found, wanted.method)
         count = rounds or (wanted.rounds.maximum if until_converged else _ROUNDS)
         if estimate:
-            needs = run_safely(lambda: estimate_run(found, chosen, report, count), report)
+            needs = run_safely(lambda: estimate_run(found, chosen, report, count, wanted), report)
             if needs is None:
                 raise typer.Exit(1)
             report(needs)

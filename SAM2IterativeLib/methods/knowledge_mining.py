@@ -37,6 +37,8 @@ class KnowledgeMining(NetworkMethod):
 
     network = "unetplusplus"
     adapts = False
+    looks = 1
+    has_history = False
 
     def __init__(self, run: RunContext) -> None:
         super().__init__(run)

@@ -81,6 +81,10 @@ class Method(ABC):
     """The dedicated network where the settings leave it open; "auto": as the plan sees fit."""
     adapts: ClassVar[bool] = True
     """Whether compact SAM2 weights are adapted to the labelled cases before round 0."""
+    looks: ClassVar[int] = 2
+    """How often SAM2 looks at each slice for each class in a round, about; for estimates."""
+    has_history: ClassVar[bool] = True
+    """Whether round 0 predicts with every snapshot; for estimates."""
 
     def __init__(self, run: RunContext) -> None:
         self.run = run

@@ -38,7 +38,7 @@ from ..orientation import orientation_of, turn
 from ..presets import ADAPTED, weights_in_use
 from ..project import Project
 from ..review import Review
-from ..settings import MemorySettings, replaced
+from ..settings import MemorySettings, Settings, replaced
 from .calibration import calibrate_object_score
 from .evaluation import LabelledVolume, prompted_slices, true_prompt
 from .exercise_run import exercise_loss
@@ -131,13 +131,14 @@ def adapt_before_rounds(project: Project, device: Device, tell: FractionDone, st
     return adapt_project(project, plan, device, tell, stop_asked)
 
 
-def adapts_before_rounds(project: Project) -> bool:
+def adapts_before_rounds(project: Project, settings: Settings | None = None) -> bool:
     """Whether a first run begins by adapting SAM2: to two labelled cases at least, and only compact weights as they were shipped.
 
-    Not for a method that takes SAM2 as it is.
+    Not for a method that takes SAM2 as it is. ``settings`` are wishes that are not the project's yet.
     """
-    wished = project.settings.foundation
-    if not load_method(project.settings.method).adapts or not wished.adaptation_steps or wished.weights == ADAPTED:
+    settings = settings or project.settings
+    wished = settings.foundation
+    if not load_method(settings.method).adapts or not wished.adaptation_steps or wished.weights == ADAPTED:
         return False
     if len(list(itertools.islice(Review(project).vouched(SUPPORT_CASES), 2))) < 2:
         return False

@@ -12,7 +12,9 @@ from ..errors import DataError, ProjectError
 from ..project import Case, Project
 from ..review import PROPOSAL
 from ..round_files import COARSE, PROPAGATED, KeyFramePrompt, RoundFiles
+from ..round_method import method_of_round
 from ..settings import Label
+from ..vocabulary import method_words
 from ..volumes import LabelMap
 from ..wording import listed
 from .drawing import Crop, Point, Shape, boxes, grey_picture, outlines, points, uncertainty_picture
@@ -106,6 +108,7 @@ class _Artist:
         image = project.read_case_image(case)
         self.round = round
         self.settings = project.settings
+        self.words = method_words(method_of_round(project, round))
         self.styles = {label.value: (css_colour(label), label.name) for label in self.settings.labels}
         self.view = view = SliceView.of(image.geometry, orientation)
         self.image = view.turned(image.array)
@@ -136,9 +139,9 @@ class _Artist:
         """Slice -> why it is shown: key frames spread over the case, and the slice with most doubt."""
         frames = sorted({p.slice_index for p in self.prompts})
         picked = [frames[n] for n in np.linspace(0, len(frames) - 1, min(len(frames), _MOST_KEY_FRAMES)).round().astype(int)]
-        why = {z: f"key frame of {listed(self._names(self._on(z)))}" for z in picked}
+        why = {z: f"{self.words.prompted_slice} of {listed(self._names(self._on(z)))}" for z in picked}
         if self.view.size[0] == 1:
-            return why or {0: "nothing here was sure enough for a prompt"}
+            return why or {0: "nothing here prompted SAM2"}
         doubtful = int(self.doubt_per_slice.argmax())
         why[doubtful] = f"{why[doubtful]}, and the slice with most doubt" if doubtful in why else "the slice with most doubt"
         return dict(sorted(why.items()))

@@ -19,7 +19,8 @@ from ..project.journal import now
 from ..references import match_references, read_reference
 from ..review import Review
 from ..round_files import LABEL_MAPS, RoundFiles
-from ..vocabulary import TERMS, legend
+from ..round_method import method_of_round
+from ..vocabulary import TERMS, legend, method_words
 from ..volumes import LabelMap
 from ..wording import counted, number
 from .case_pictures import CasePictures, case_pictures, css_colour
@@ -86,6 +87,7 @@ def _content(project: Project, evaluation: Mapping[str, Any] | None, references:
         "disk_gigabytes": sum(project.disk_used().values()) / 1e9,
         "seed": project.settings.seed,
         "method": project.settings.method,
+        "words": method_words(method_of_round(project, max(project.journal.rounds(), default=0))),
     }
 
 

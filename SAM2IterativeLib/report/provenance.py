@@ -29,7 +29,7 @@ _PLAN = {
     "round_steps": "training steps of later rounds",
     "learning_rate": "learning rate of round 0",
     "round_learning_rate": "learning rate of later rounds",
-    "snapshots": "snapshots for the first history",
+    "snapshots": "snapshots of the weights",
     "single_component": "classes in one piece",
     "always_shown": "classes that every labelled case shows",
 }

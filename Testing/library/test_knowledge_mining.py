@@ -10,18 +10,24 @@ import pytest
 import torch
 from scipy import ndimage
 from small_projects import CPU, artefact_hashes, run_rounds, shipped_weights, small_project, tiny_weights
+from typer.testing import CliRunner
 
+from SAM2IterativeLib.cli import app
+from SAM2IterativeLib.dedicated.weights import load_weights, save_weights
 from SAM2IterativeLib.errors import SettingsError, Stopped
 from SAM2IterativeLib.geometry import Geometry
 from SAM2IterativeLib.iteration import Iteration
-from SAM2IterativeLib.messages import Message, StageFinished
+from SAM2IterativeLib.messages import Message, StageFinished, StageStarted
 from SAM2IterativeLib.methods import load_method, method_names
 from SAM2IterativeLib.methods.knowledge_mining import KnowledgeMining
 from SAM2IterativeLib.methods.method import RunContext
+from SAM2IterativeLib.methods.network_method import weights_path
 from SAM2IterativeLib.methods.training_set import training_cases
 from SAM2IterativeLib.metrics import class_dice
 from SAM2IterativeLib.project import Project, load_arrays
+from SAM2IterativeLib.report import write_report
 from SAM2IterativeLib.review import Review
+from SAM2IterativeLib.round_method import method_of_round, method_under_way
 from SAM2IterativeLib.settings import DedicatedSettings, FoundationSettings, Label, Settings, replaced
 from SAM2IterativeLib.volumes import LabelMap, Volume, read_label_map, read_volume
 
@@ -140,6 +146,26 @@ def test_stopped_after_every_unit_it_ends_with_the_same_files(tmp_path: Path, we
         assert artefact_hashes(project) == whole and count > 10
 
 
+def test_a_stop_between_two_pieces_leaves_nothing_behind(tmp_path: Path, weights: Path) -> None:
+    with mining_project(tmp_path / "whole", weights, steps=40, unlabelled=1) as project:
+        run_rounds(project, 1)
+        whole = artefact_hashes(project)
+    with mining_project(tmp_path / "parts", weights, steps=40, unlabelled=1) as project:
+        asked: list[Message] = []
+
+        def stop() -> bool:
+            begun = [m for m in asked if isinstance(m, StageStarted) and m.stage == "propagation"]
+            stop.calls += bool(begun)  # type: ignore[attr-defined]
+            return stop.calls == 4  # type: ignore[attr-defined]
+
+        stop.calls = 0  # type: ignore[attr-defined]
+        with pytest.raises(Stopped):
+            Iteration(project, CPU, asked.append, stop).run(1)
+        assert project.journal.unit(0, "propagation", "case_2") is None
+        run_rounds(project, 1)
+        assert artefact_hashes(project) == whole
+
+
 def test_methods_may_change_between_rounds_but_not_within_one(tmp_path: Path, weights: Path) -> None:
     with small_project(tmp_path / "p", weights) as project:
         run_rounds(project, 1)
@@ -147,26 +173,87 @@ def test_methods_may_change_between_rounds_but_not_within_one(tmp_path: Path, we
         project.change_settings(replaced(project.settings, "method", "knowledge_mining"))
         run_rounds(project, 1, messages)
         assert project.journal.rounds()[2]["stability"] is not None, "both propose label maps, which can be compared"
+        assert any("plan.toml was made for a unet2d" in getattr(m, "sentence", "") for m in messages)
+        assert [method_of_round(project, round) for round in (0, 1, 2)] == ["ifdl", "ifdl", "knowledge_mining"]
         project.change_settings(replaced(project.settings, "method", "ifdl"))
         run_rounds(project, 1, messages)
         assert project.journal.rounds()[3]["stability"] is None, "a history begins anew after a round that had none"
-        assert not [m for m in messages if "missing or were changed" in getattr(m, "text", "")]
+        assert not [m for m in messages if "missing or were changed" in getattr(m, "sentence", "")]
+        with pytest.raises(Stopped):
+            Iteration(project, CPU, messages.append, lambda: True).run(1)
+        project.change_settings(replaced(project.settings, "method", "knowledge_mining"))
+        assert method_under_way(project) is None, "nothing is computed yet"
         with pytest.raises(Stopped):
             Iteration(project, CPU, messages.append, lambda: isinstance(messages[-1], StageFinished)).run(1)
-        project.change_settings(replaced(project.settings, "method", "knowledge_mining"))
-        with pytest.raises(SettingsError, match=r"round 4 was begun with 'ifdl' and is not finished. Finish it with --method ifdl"):
+        project.change_settings(replaced(project.settings, "method", "ifdl"))
+        assert method_under_way(project) == (4, "knowledge_mining")
+        with pytest.raises(SettingsError, match=r"round 4 was begun with 'knowledge_mining' and is not finished. Finish that round first"):
             run_rounds(project, 1)
+        project.change_settings(replaced(project.settings, "method", "knowledge_mining"))
+    refused = CliRunner().invoke(app, ["run", str(tmp_path / "p"), "--method", "ifdl"])
+    assert refused.exit_code == 1
+    with Project.open(tmp_path / "p", read_only=True) as project:
+        assert project.settings.method == "knowledge_mining", "what was refused is not kept"
 
 
-def test_an_image_in_which_nothing_is_found_prompts_nothing(tmp_path: Path, weights: Path) -> None:
+def test_an_image_in_which_nothing_is_found_prompts_nothing_and_is_not_learned_from(tmp_path: Path, weights: Path) -> None:
     with polyp_project(tmp_path / "p", weights, steps=1) as project:
-        settings = replaced(project.settings, "key_frames.minimum_area", 5000)
-        project.change_settings(settings)
-        run_rounds(project, 1)
+        iteration = Iteration(project, CPU, lambda m: None)
+        run = RunContext(project, iteration.plan(), CPU, lambda m: None)
+        method = KnowledgeMining(run)
+        method.train(0, lambda fraction, text: None)
+        path = weights_path(run, 0)
+        tensors, notes = load_weights(path)
+        tensors["final_conv_0_4.bias"] = torch.tensor([50.0, -50.0])  # background everywhere
+        save_weights(path, tensors, notes)
         case = project.case("picture_5")
+        for stage in method.stages:
+            method.begin_stage(0, stage)
+            outcome = method.process(0, stage, case)
+            project.journal.finish_unit(0, stage, case.id, outcome.files, numbers=outcome.numbers)
+            method.end_stage()
         assert json.loads(project.artefact(0, case, "prompts.json").read_text())["prompts"] == []
-        assert not labels_of(project, 0, "picture_5", "propagated").any()
-        assert np.array_equal(labels_of(project, 0, "picture_5", "pseudo_label"), labels_of(project, 0, "picture_5", "coarse"))
+        assert not labels_of(project, 0, "picture_5", "propagated").any() and not labels_of(project, 0, "picture_5", "pseudo_label").any()
+        assert (load_arrays(project.artefact(0, case, "weights.npz"))["weights"] == 0).all(), "where every labelled case shows a polyp"
+        assert project.journal.numbers(0, "picture_5")["foundation_share"] is None
+        assert "picture_5" not in {c.name for c in training_cases(run, 1, method.share_learned(1))}
+
+
+def test_what_people_decided_of_a_slice_stands_in_the_proposal(tmp_path: Path, weights: Path) -> None:
+    with mining_project(tmp_path / "p", weights, steps=40, unlabelled=1, validation=1) as project:
+        run_rounds(project, 1)
+        case = project.case("case_2")
+        drawn = np.zeros(project.read_case_image(case).array.shape, np.uint8)
+        drawn[3, 8:20, 8:20] = 1
+        Review(project).correct(case, LabelMap(drawn, project.read_case_image(case).geometry), reviewer="A", slices=[3])
+        run_rounds(project, 1)
+        assert (Review(project).proposal(case)[1].array[3] == drawn[3]).all()
+        assert project.journal.rounds()[2]["validation"]["pseudo_label"]["dice"] >= 0
+
+
+def test_new_pictures_keep_both_polyps_although_the_labelled_ones_show_one(tmp_path: Path, weights: Path) -> None:
+    with polyp_project(tmp_path / "p", weights, steps=1) as project:
+        for number in (1, 3):
+            project.set_role(f"picture_{number}", "excluded")  # those with two
+        assert Iteration(project, CPU, lambda m: None).plan().single_component == ()
+
+
+def test_a_plan_for_this_network_is_checked(tmp_path: Path, weights: Path) -> None:
+    with mining_project(tmp_path / "p", weights) as project:
+        Iteration(project, CPU, lambda m: None).plan()
+        text = project.plan_path.read_text()
+        project.plan_path.write_text(text.replace("[1, 2, 2]", "[1, 1, 1]", 1))
+        with pytest.raises(SettingsError, match="a unetplusplus has five levels"):
+            Iteration(project, CPU, lambda m: None).plan()
+
+
+def test_the_report_says_what_this_method_did(tmp_path: Path, weights: Path) -> None:
+    with mining_project(tmp_path / "p", weights, steps=40) as project:
+        run_rounds(project, 1)
+        text = write_report(project).read_text(encoding="utf-8")
+        assert "of each piece of the coarse mask" in text and "carried from the key frames" not in text
+        project.change_settings(replaced(project.settings, "method", "ifdl"))
+        assert "of each piece of the coarse mask" in write_report(project).read_text(encoding="utf-8"), "the round was made so"
 
 
 def test_polyps_in_colour_pictures_are_found(tmp_path: Path) -> None:

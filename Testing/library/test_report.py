@@ -336,7 +336,7 @@ def test_colour_pictures_are_shown_in_colour(tmp_path: Path) -> None:
         write_round(project, 0, project.case("picture"), coarse=flat, pseudo_label=flat, uncertainty=np.zeros(flat.shape))
         project.journal.finish_round(0, {})
         shown = read(write_report(project))
-    assert "The whole picture : nothing here was sure enough for a prompt" in shown.text
+    assert "The whole picture : nothing here prompted SAM2" in shown.text
     assert shown.text.count("not made") == 1  # there is no propagated mask
     assert shown.count("path", "key-frame") == 0
 

@@ -25,6 +25,8 @@ _EDGE = 0.5
 _GAP = 1.5
 """Pixels between a prompt and its name."""
 _POSITIVE, _NEGATIVE = "ThickCross2D", "Dash2D"
+_MOST = 60
+"""Prompts of a label that are shown, the largest: each box is a node, and a method that prompts for every piece may have thousands."""
 
 
 def show_prompts(prompts: Sequence[Prompt], labels: Sequence[Label], geometry: Geometry, case: str) -> None:
@@ -39,7 +41,7 @@ def show_prompts(prompts: Sequence[Prompt], labels: Sequence[Label], geometry: G
     visible = visibility()
     remove(PART)
     for number, label in enumerate(labels, 1):
-        mine = [prompt for prompt in prompts if prompt.class_index == number]
+        mine = sorted((prompt for prompt in prompts if prompt.class_index == number), key=_size, reverse=True)[:_MOST]
         if mine:
             _show_class(mine, label, geometry, case)
     set_visibility(visible)
@@ -126,6 +128,12 @@ def _extent(prompt: Prompt) -> tuple[float, float, float, float]:
         return 0.0, 0.0, 0.0, 0.0
     (j0, i0), (j1, i1) = points.min(axis=0), points.max(axis=0)
     return float(j0), float(i0), float(j1), float(i1)
+
+
+def _size(prompt: Prompt) -> float:
+    """Pixels of the rectangle around what is prompted."""
+    j0, i0, j1, i1 = _extent(prompt)
+    return (j1 - j0 + 1) * (i1 - i0 + 1)
 
 
 def _add_points(kind: str, name: str, part: str, places: Sequence[np.ndarray], label: Label, case: str) -> Any:
