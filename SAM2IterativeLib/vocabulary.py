@@ -44,7 +44,7 @@ LABEL_MAP_NAMES = {"coarse": "coarse mask", "propagated": "propagated", "pseudo_
 
 @dataclass(frozen=True)
 class MethodWords:
-    """What a report says of a method's doubt, its prompts and its label maps, in half a sentence each."""
+    """What a report says of a method's doubt, its prompts and its label maps, in half a sentence each; and the settings that it ignores."""
 
     prompted_slice: str = "prompted slice"
     uncertainty: str = "where that network wavers"
@@ -52,6 +52,7 @@ class MethodWords:
     propagated: str = "SAM2’s answer"
     pseudo_label: str = "what was made of both"
     not_asked: str = "SAM2 is not asked about a label that the network sees nowhere."
+    ignored: tuple[str, ...] = ()
 
 
 _METHOD_WORDS = {
@@ -69,6 +70,7 @@ _METHOD_WORDS = {
         propagated="SAM2’s answers, slice by slice",
         pseudo_label="SAM2’s answer where it fits the coarse mask’s piece, else that piece",
         not_asked="SAM2 is not asked about a label of which the network sees no piece that is large enough.",
+        ignored=("memory.mode", "key_frames.count", "foundation.adaptation_steps"),
     ),
 }
 

@@ -13,6 +13,7 @@ from slicer.i18n import tr as _
 
 from SAM2IterativeLib.messages import EstimateNeeds, Message, Needs, Ready, Refused, RunFailed, WorkerEnded
 from SAM2IterativeLib.settings import Settings, replaced
+from SAM2IterativeLib.vocabulary import method_words
 
 from . import installation
 from .explaining import Explained, plain_table
@@ -176,9 +177,11 @@ class SetupPanel:
         missing = _("Install what is missing first.") if installation.missing("rounds") else ""
         everything = "" if installation.installable() else _("Everything is installed that this Slicer can have.")
         everything = _("An installation is under way.") if installation.under_way() else everything
+        method = session.project.settings.method if session.project else ""
+        ignored = dict.fromkeys(method_words(method).ignored, _("The chosen method does without this."))
         reasons = dict.fromkeys(self._choices, locked)
         for choice, setting in {**{combo: setting for combo, (setting, _values) in self._combos.items()}, **self._boxes}.items():
-            reasons[choice] = locked or self._planned.why_fixed(setting)
+            reasons[choice] = locked or self._planned.why_fixed(setting) or ignored.get(setting, "")
         reasons |= {
             ui.downloadButton: locked or self.weights.why_not_download(),
             ui.removeWeightsButton: locked or self.weights.why_not_remove(),

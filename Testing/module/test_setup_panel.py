@@ -22,6 +22,7 @@ from SAM2IterativeLib.dedicated.plan import Plan, read_plan, write_plan
 from SAM2IterativeLib.dedicated.planning import overruled
 from SAM2IterativeLib.presets import ADAPTED, weights_in_use
 from SAM2IterativeLib.project import Project
+from SAM2IterativeLib.round_method import note_method
 from SAM2IterativeLib.settings import replaced
 
 _REPOSITORY = Path(__file__).resolve().parents[2]
@@ -87,6 +88,22 @@ def test_choices_are_written_to_the_project_at_once(module: Any, tmp_path: Path)
     assert (project.settings.device, project.settings.key_frames.count) == ("auto", 3)
     assert project.label_names == ("organ", "gland"), "labels stay"
     assert ui.keyFramesBox.value == 3
+
+
+def test_what_the_method_ignores_and_a_method_under_way_cannot_be_changed(module: Any, tmp_path: Path) -> None:
+    project = make_sample(module, tmp_path / "p")
+    ui = open_tab(module, "Setup")
+    ui.advancedSection.collapsed = False
+    assert ui.memoryCombo.isEnabled() and ui.methodCombo.isEnabled()
+    harness.choose(ui.methodCombo, "knowledge mining")
+    assert project.settings.method == "knowledge_mining"
+    for choice in (ui.memoryCombo, ui.keyFramesBox, ui.adaptationBox):
+        assert not choice.isEnabled() and "does without" in choice.toolTip
+    write_plan(project.plan_path, Plan(classes=2))
+    note_method(project, 0)
+    project.journal.finish_unit(0, "training", "", [])
+    module.widget.session.notify("rounds")
+    assert not ui.methodCombo.isEnabled() and "Round 0 is not finished" in ui.methodCombo.toolTip
 
 
 class TestPlanned:
