@@ -248,9 +248,9 @@ class Application(qt.QObject):
         """Whether Slicer was started to test itself; then it shows no dialogs."""
         return self.testing
 
-    def processEvents(self) -> None:
-        """Let Qt work off what waits."""
-        self._qt.processEvents()
+    def processEvents(self, flags: Any = None) -> None:
+        """Let Qt work off what waits, or of that what the flags of ``QEventLoop`` let through."""
+        self._qt.processEvents(*(() if flags is None else (flags,)))
 
     def topLevelWidgets(self) -> list[Any]:
         """Windows."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import qt
 import slicer
 
 COMPARE = 5281
@@ -40,7 +41,7 @@ def show_compare_layout() -> Shown:
         node.AddLayoutDescription(COMPARE, _description())
     node.RemoveAllMaximizedViewNodes()  # a view that fills the window would go on doing so in any layout
     node.SetViewArrangement(COMPARE)
-    slicer.app.processEvents()  # new views get their size, to which images are fitted
+    slicer.app.processEvents(qt.QEventLoop.ExcludeUserInputEvents)  # new views get their size, to which images are fitted
     return before
 
 
