@@ -143,8 +143,8 @@ class IFDL(NetworkMethod):
         answer, abstained = self._answer(volume, grid, history, prompts)
         error = np.full(run.class_count, np.nan) if self._loaded.error is None else self._loaded.error
         files = [PROMPTS, _RECORD]
-        for_people = [for_people(prompt, grid, run.project.values[c - 1]) for c, found in sorted(prompts.items()) for prompt in found]
-        write_text(self.path(round, case, PROMPTS), prompts_text(for_people))
+        shown = [for_people(prompt, grid, run.project.values[c - 1]) for c, found in sorted(prompts.items()) for prompt in found]
+        write_text(self.path(round, case, PROMPTS), prompts_text(shown))
         labels = history.argmax(0)
         if answer is None:
             self.path(round, case, _ANSWER).unlink(missing_ok=True)  # of an attempt with other prompts that was interrupted
