@@ -167,6 +167,7 @@ class SlicerRunner:
                 _("Slicer's extension PyTorch is not installed, which picks the right PyTorch for this computer."),
                 cure=_("Open the Extensions Manager, install the extension PyTorch, start Slicer again, and press this button again."),
             ) from error
+        failure: Exception | None = None
         try:
             PyTorchUtils.PyTorchUtilsLogic().installTorch(
                 askConfirmation=False,
@@ -175,12 +176,10 @@ class SlicerRunner:
             )
         except (subprocess.CalledProcessError, ImportError, OSError, RuntimeError, ValueError) as error:
             # It imports torch at the end, which may fail in a Slicer that had another one loaded: the rounds run in a process of their own.
-            importlib.invalidate_caches()
-            if importlib.util.find_spec(TORCH) is None:
-                raise MissingPackageError(_("PyTorch could not be installed."), cure=_torch_cure()) from error
-        importlib.invalidate_caches()
-        if importlib.util.find_spec(TORCH) is None:
-            raise MissingPackageError(_("PyTorch could not be installed."), cure=_torch_cure())
+            failure = error
+        if any(component.package == TORCH for component in missing("rounds")):
+            cure = _("Look into Slicer's Python console for the reason. Rounds need PyTorch 2.10, which a computer must be able to run.")
+            raise MissingPackageError(_("PyTorch could not be installed."), cure=cure) from failure
 
     def pip_install(self, arguments: Sequence[str]) -> None:
         """See ``Runner``."""
@@ -248,10 +247,6 @@ def _install_sam2(runner: Runner) -> None:
         listed = Path(folder) / "sam2-requirement.txt"
         listed.write_text(SAM2_REQUIREMENT + "\n", encoding="utf-8")
         _pip(runner, ["--no-build-isolation", "--no-deps", "--require-hashes", "--requirement", str(listed)])
-
-
-def _torch_cure() -> str:
-    return _("Look into Slicer's Python console for the reason. Rounds need PyTorch 2.10, which a computer must be able to run.")
 
 
 def _version(package: str) -> str:

@@ -34,15 +34,7 @@ from SAM2IterativeLib.review import Review
 from SAM2IterativeLib.settings import DedicatedSettings, FoundationSettings, Label, MemorySettings, Settings, replaced
 from SAM2IterativeLib.volumes import LabelMap, read_label_map, read_volume
 
-
-@pytest.fixture(autouse=True)
-def one_thread() -> None:
-    torch.set_num_threads(1)
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_weights(tmp_path_factory.mktemp("weights"))
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def test_methods_are_found_by_their_file_name() -> None:

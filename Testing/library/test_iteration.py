@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from small_projects import CPU, artefact_hashes, run_rounds, small_project, tiny_weights
+from small_projects import CPU, artefact_hashes, run_rounds, small_project
 
 from SAM2IterativeLib.errors import DataError, SettingsError, Stopped
 from SAM2IterativeLib.files import sha256_of
@@ -28,15 +28,7 @@ from SAM2IterativeLib.review import Review
 from SAM2IterativeLib.settings import Label, Settings, replaced
 from SAM2IterativeLib.volumes import LabelMap, Volume, write_label_map
 
-
-@pytest.fixture(autouse=True)
-def one_thread() -> None:
-    torch.set_num_threads(1)
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_weights(tmp_path_factory.mktemp("weights"))
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from scipy import ndimage
-from small_projects import CPU, artefact_hashes, run_rounds, shipped_weights, small_project, tiny_weights
+from small_projects import CPU, artefact_hashes, run_rounds, shipped_weights, small_project
 from typer.testing import CliRunner
 
 from SAM2IterativeLib.cli import app
@@ -34,14 +34,7 @@ from SAM2IterativeLib.volumes import LabelMap, Volume, read_label_map, read_volu
 FLAT = Geometry((1, 64, 64), (1.0, 1.0, 1.0), (0.0, 0.0, 0.0), (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0))
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> None:
-    torch.set_num_threads(1)
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_weights(tmp_path_factory.mktemp("weights"))
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def mining_project(folder: Path, weights: str | Path, **options: int) -> Project:

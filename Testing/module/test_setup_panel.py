@@ -307,6 +307,7 @@ def test_nothing_is_installed_twice_at_once(nothing_installed: None, module: Any
 def test_a_torch_that_could_not_be_installed_is_told_in_a_sentence(scene: Any, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
     import importlib.util
 
+    from SAM2IterativeGUI import installation
     from SAM2IterativeGUI.installation import SlicerRunner
     from SAM2IterativeLib.errors import MissingPackageError
 
@@ -316,6 +317,10 @@ def test_a_torch_that_could_not_be_installed_is_told_in_a_sentence(scene: Any, m
 
     monkeypatch.setitem(sys.modules, "PyTorchUtils", SimpleNamespace(PyTorchUtilsLogic=Logic))
     SlicerRunner().install_torch()  # torch is there, it only could not be imported into this process
+    with monkeypatch.context() as patch:
+        patch.setattr(installation.Component, "version", property(lambda self: "2.1.0"))  # the old one is still there
+        with pytest.raises(MissingPackageError, match="Python console"):
+            SlicerRunner().install_torch()
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(MissingPackageError, match="Python console"):
         SlicerRunner().install_torch()
