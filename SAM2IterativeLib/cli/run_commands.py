@@ -217,7 +217,7 @@ def demo(
     events: Annotated[bool, typer.Option("--events", help="Print JSON lines instead of the display.")] = False,
 ) -> None:
     """The whole loop on generated volumes, with the shipped compact weights: a table and a report at the end."""
-    from ..demo import run_demo
+    from .demo import run_demo
 
     with stop_on_interrupt() as stop_asked:
         run_demo(folder, device, lambda project: reporter(project, events, stop_asked), stop_asked, errors if events else console)

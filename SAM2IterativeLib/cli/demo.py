@@ -9,16 +9,18 @@ from pathlib import Path
 from rich.console import Console
 from rich.markup import escape
 
-from .device import choose_device
-from .errors import ProjectError, Stopped
-from .evaluation import evaluate
-from .exchange import import_any
-from .iteration import Iteration, run_safely
-from .messages import Reporter
-from .phantom import LABEL_NAMES, write_phantom_dataset
-from .project import Project
-from .report import write_report
-from .settings import DedicatedSettings, FoundationSettings, RoundSettings, Settings
+from ..device import choose_device
+from ..errors import ProjectError, Stopped
+from ..evaluation import evaluate
+from ..exchange import import_any
+from ..iteration import Iteration, run_safely
+from ..messages import Reporter
+from ..phantom import LABEL_NAMES, write_phantom_dataset
+from ..project import Project
+from ..report import write_report
+from ..settings import DedicatedSettings, FoundationSettings, RoundSettings, Settings
+from .next_steps import command
+from .result_commands import show_scores
 
 CASES, LABELLED, SEED, ROUNDS = 12, 3, 7, 2
 _STEPS = DedicatedSettings(first_steps=220)
@@ -53,10 +55,6 @@ def run_demo(folder: Path, device: str, reporter_for: ReporterFor, stop_asked: C
                         raise Stopped
                     raise ProjectError("the demo's run failed, see above.", where=folder.name)
         scores = evaluate(project, references)
-        # Imported here: the table belongs to the terminal's floor, which imports this file.
-        from .cli.next_steps import command
-        from .cli.result_commands import show_scores
-
         show_scores(scores, console)
         path = write_report(project, None, scores, references)
     console.print(f"Report: [bold]{escape(str(path))}[/]  (open it in a browser)", soft_wrap=True, highlight=False)
