@@ -104,7 +104,9 @@ class Iteration:
         first = max(finished, default=-1) + 1
         last = self._target(first, rounds)
         steps = run.plan.first_steps, run.plan.round_steps
-        self.report(RunStarted(last - first + 1, len(self.preparation.cases_to_label()), self.device.sentence, first, *steps))
+        stages = (TRAINING, *method.stages)
+        passed = (ADAPTATION, *stages) if first == 0 and adapts_before_rounds(self.project) else stages
+        self.report(RunStarted(last - first + 1, len(self.preparation.cases_to_label()), self.device.sentence, first, *steps, passed))
         for sentence in overruled(self.project.settings.dedicated, run.plan):
             self.report(Warned(sentence))
         wished = self.project.settings.dedicated.network
@@ -114,7 +116,7 @@ class Iteration:
             self.report(Warned(f"{name} has a {method.network}, but plan.toml was made for a {run.plan.network}, which counts. {cure}"))
         for case, sentence in validation_remarks(self.project):
             self.report(Warned(f"{case}: {sentence}"))
-        self._pace = Pace(self.project.journal, (TRAINING, *method.stages), lambda round: steps[min(round, 1)], last)
+        self._pace = Pace(self.project.journal, stages, lambda round: steps[min(round, 1)], last)
         verdict, news = self.verdict(), self._has_news()
         done = first - 1
         self._clear(method, done - 1)  # unless a kill came between the end of a round and its clearing

@@ -51,7 +51,8 @@ class Ready(Message):
 class RunStarted(Message):
     """``cases`` to label, ``device`` in words, ``rounds`` from ``first`` on (0 is the training on the labelled cases).
 
-    ``first_steps`` and ``round_steps``: training steps of round 0 and of each later round, as planned.
+    ``first_steps`` and ``round_steps``: training steps of round 0 and of each later round, as planned. ``stages``: what a round passes,
+    in this order; "adaptation" stands before them where round 0 begins with it, and is passed only there.
     """
 
     rounds: int
@@ -60,6 +61,12 @@ class RunStarted(Message):
     first: int = 0
     first_steps: int = 0
     round_steps: int = 0
+    stages: tuple[str, ...] = ()
+
+    @property
+    def last(self) -> int:
+        """The last round that is asked for."""
+        return self.first + self.rounds - 1
 
 
 @dataclass(frozen=True)

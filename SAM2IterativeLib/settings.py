@@ -24,6 +24,9 @@ NetworkKind = Literal["auto", "unet2d", "unet3d", "unetplusplus"]
 
 Settings_ = TypeVar("Settings_")
 
+MOST_LABELS = 255
+"""Class indices are uint8 everywhere, and 0 is the background."""
+
 
 def bounded(default: Any, low: float | None = None, high: float | None = None, least: int = 0) -> Any:
     """A dataclass field whose value, or values, must lie in [low, high]; None leaves that side open. A list has ``least`` or more."""

@@ -103,7 +103,7 @@ class PretendedClient:
             first = max(project.journal.rounds(), default=-1) + 1
             last = first + request.rounds - (0 if first == 0 else 1)
             project.journal.note("run", str(last))
-            yield RunStarted(last - first + 1, len(cases), DEVICE, first)
+            yield RunStarted(last - first + 1, len(cases), DEVICE, first, stages=("pseudo_label",))
             for round in range(first, last + 1):
                 for done, case in enumerate(cases):
                     if self._stopping:

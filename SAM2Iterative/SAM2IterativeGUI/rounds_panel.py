@@ -56,7 +56,7 @@ class RoundsPanel:
         plain_table(self.ui.roundTable)
         self.plot = RoundPlot()
         self._plot_view: Any = None
-        self._span: tuple[int, int] | None = None
+        self._run: RunStarted | None = None
         self._problem = ""
         self._pausing = self._stopping = False
         self._explained = Explained(
@@ -160,7 +160,7 @@ class RoundsPanel:
             return
         project = self.session.project
         if topic == "project":
-            self._span = None
+            self._run = None
             self._say_problem("")
             self.ui.logEdit.setPlainText("\n".join(old_log(project)) if project else "")
             self.ui.logEdit.moveCursor(qt.QTextCursor.End)  # what happened last is what a person looks for
@@ -257,9 +257,9 @@ class RoundsPanel:
         if text:
             self._write_log(text)
         if isinstance(message, (RunFinished, RunFailed, WorkerEnded)):
-            self._span = None  # a prediction or an estimate may follow, which are no rounds
+            self._run = None  # a prediction or an estimate may follow, which are no rounds
         if isinstance(message, RunStarted):
-            self._span = message.first, message.first + message.rounds - 1
+            self._run = message
         elif isinstance(message, StageStarted):
             self._show_stage(message)
         elif isinstance(message, Progress):
@@ -290,7 +290,7 @@ class RoundsPanel:
         self._show_overall(message.round, message.stage, message.done / max(message.total, 1))
 
     def _show_progress(self, message: Progress) -> None:
-        if self._span is None:  # a prediction or an estimate: other tabs show it
+        if self._run is None:  # a prediction or an estimate: other tabs show it
             return
         self._set_progress(self.ui.stageProgress, message.fraction)
         self._show_overall(message.round, message.stage, message.fraction)
@@ -300,15 +300,15 @@ class RoundsPanel:
             self.ui.stageLabel.setText(f"{stage_text(message.stage)[:1].upper()}{stage_text(message.stage)[1:]} · {message.text}")
 
     def _show_overall(self, round: int, stage: str, fraction: float) -> None:
-        if self._span is not None:
-            parts = (*(() if round else ("adaptation",)), "training", "coarse", "propagation", "pseudo_label")
+        if self._run is not None:
+            parts = [part for part in self._run.stages if part != "adaptation" or round == 0]
             within = (parts.index(stage) + fraction) / len(parts) if stage in parts else fraction
-            self._set_progress(self.ui.runProgress, (round + within) / (self._span[1] + 1))
+            self._set_progress(self.ui.runProgress, (round + within) / (self._run.last + 1))
 
     def _round_text(self, round: int) -> str:
         if round == 0:
             return _("First training, on your labels alone")
-        last = self._span[1] if self._span else round
+        last = self._run.last if self._run else round
         return _("Round {round} of {last}").format(round=round, last=last)
 
     def _say(self, state: str, stage: str) -> None:

@@ -94,9 +94,8 @@ def stage_text(stage: str) -> str:
 def log_text(message: Message) -> str:
     """A message as a line of the log; "" for what the log leaves out."""
     if isinstance(message, RunStarted):
-        last = message.first + message.rounds - 1
         text = _("Run of rounds {first} to {last} on {cases} cases. {device}")
-        return text.format(first=message.first, last=last, cases=message.cases, device=message.device)
+        return text.format(first=message.first, last=message.last, cases=message.cases, device=message.device)
     if isinstance(message, StageStarted) and message.case is None:
         return _("Round {round}: {stage}").format(round=message.round, stage=stage_text(message.stage))
     if isinstance(message, StageFinished):

@@ -11,7 +11,7 @@ from typing import Any
 
 from ..errors import ProjectError, SettingsError
 from ..files import write_text
-from ..settings import FORMAT_VERSION, Label, Settings, from_table, to_table
+from ..settings import FORMAT_VERSION, MOST_LABELS, Label, Settings, from_table, to_table
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -121,7 +121,10 @@ def settings_text(settings: Settings) -> str:
 
 
 def require_sound_labels(labels: tuple[Label, ...], where: str) -> None:
-    """Raise SettingsError if two labels share a value or a name, or one is nameless or named as what is no label."""
+    """Raise SettingsError if labels are too many, two share a value or a name, or one is nameless or named as what is no label."""
+    if len(labels) > MOST_LABELS:
+        cure = "Split them over several projects."
+        raise SettingsError(f"{len(labels)} labels are more than the {MOST_LABELS} that a project can have.", where=where, cure=cure)
     for label in labels:
         if not label.name.strip() or label.name.strip().lower() == "background":
             raise SettingsError(f"label {label.value} has the name {label.name!r}.", where=where, cure="Give it a name of its own.")

@@ -12,7 +12,7 @@ from SAM2IterativeLib import messages
 from SAM2IterativeLib.messages import Message, MessageError, from_line, to_line
 
 EXAMPLES = [
-    messages.RunStarted(3, 12, "CPU"),
+    messages.RunStarted(3, 12, "CPU", stages=("training", "coarse")),
     messages.StageStarted(0, "predict", None, 0, 12),
     messages.StageFinished(1, "propagate", "case ü", 1.5),
     messages.Progress(1, "train", 0.25, None, "half way"),

@@ -84,6 +84,7 @@ def test_a_file_of_unusual_form_is_written_anew(tmp_path: Path) -> None:
         ("[rounds]\nmaximum = 'many'", "must be int"),
         ("[[labels]]\nvalue = 1\nname = 'a'\n[[labels]]\nvalue = 1\nname = 'b'", "two labels have the value 1"),
         ("[[labels]]\nvalue = 1\nname = 'a'\n[[labels]]\nvalue = 2\nname = 'a'", "two labels have the name 'a'"),
+        ("\n".join(f"[[labels]]\nvalue = {n}\nname = 'l{n}'" for n in range(1, 257)), "256 labels are more than the 255"),
     ],
 )
 def test_mistakes_are_named(tmp_path: Path, text: str, says: str) -> None:

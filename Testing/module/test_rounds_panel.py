@@ -156,13 +156,16 @@ def test_an_error_is_a_sentence_and_not_a_dialog_in_the_way(opened: Any) -> None
 
 def test_the_time_left_is_told_once_it_is_known(opened: Any) -> None:
     ui, panel = opened.widget.ui, opened.widget.panels["rounds"]
-    panel._span = (0, 3)
+    stages = ("adaptation", "training", "coarse", "propagation", "pseudo_label")
+    panel._on_message(RunStarted(4, 5, "CPU", 0, stages=stages))
     panel._on_message(Progress(1, "coarse", 0.5, None, ""))
     assert "after the first round" in ui.timeLabel.text
     panel._on_message(Progress(1, "coarse", 0.5, 3700.0, ""))
     assert ui.timeLabel.text == "About 1 h 02 min left."
     assert ui.stageProgress.value == 50
     assert ui.runProgress.value == round(100 * (1 + 1.5 / 4) / 4)
+    panel._on_message(Progress(0, "coarse", 0.5, None, ""))
+    assert ui.runProgress.value == round(100 * (2.5 / 5) / 4), "round 0 adapts SAM2 too"
 
 
 @pytest.mark.parametrize(
