@@ -27,6 +27,22 @@ Settings_ = TypeVar("Settings_")
 MOST_LABELS = 255
 """Class indices are uint8 everywhere, and 0 is the background."""
 
+_COLOURS = (
+    (221, 130, 101),
+    (128, 174, 128),
+    (111, 184, 210),
+    (241, 214, 145),
+    (177, 122, 101),
+    (216, 101, 79),
+    (144, 238, 144),
+    (192, 104, 88),
+    (220, 245, 20),
+    (78, 63, 0),
+    (255, 250, 220),
+    (230, 158, 140),
+)
+"""Well apart from each other; the first ones are Slicer's own for common anatomy."""
+
 
 def bounded(default: Any, low: float | None = None, high: float | None = None, least: int = 0) -> Any:
     """A dataclass field whose value, or values, must lie in [low, high]; None leaves that side open. A list has ``least`` or more."""
@@ -35,13 +51,18 @@ def bounded(default: Any, low: float | None = None, high: float | None = None, l
 
 @dataclass(frozen=True)
 class Label:
-    """One foreground label: ``value`` in every file, ``name`` and ``colour`` (RGB, 0-255) on every screen."""
+    """One foreground label: ``value`` in every file, ``name`` and ``colour`` (RGB, 0-255; left out: its value's) on every screen."""
 
     value: int = bounded(1, 1, 65535)
     name: str = "structure"
-    colour: tuple[int, int, int] = bounded((221, 130, 101), 0, 255)
+    colour: tuple[int, int, int] = bounded((), 0, 255)
     terminology: str = ""
     """Slicer's terminology tag; empty: the generic "Tissue" entry."""
+
+    def __post_init__(self) -> None:
+        """Labels of different values are told apart, whoever made them."""
+        if not self.colour:
+            object.__setattr__(self, "colour", _COLOURS[(self.value - 1) % len(_COLOURS)])
 
 
 @dataclass(frozen=True)

@@ -9,23 +9,6 @@ from dataclasses import replace
 from ..errors import SettingsError
 from ..settings import Label
 
-_COLOURS = (
-    (221, 130, 101),
-    (128, 174, 128),
-    (111, 184, 210),
-    (241, 214, 145),
-    (177, 122, 101),
-    (216, 101, 79),
-    (144, 238, 144),
-    (192, 104, 88),
-    (220, 245, 20),
-    (78, 63, 0),
-    (255, 250, 220),
-    (230, 158, 140),
-)
-"""Well apart from each other; the first ones are Slicer's own for common anatomy."""
-
-
 _BACKGROUND = "background"
 _CLOSE = 0.8
 """Likeness (difflib's ratio) from which on a first name is taken for a misspelt "background"."""
@@ -33,7 +16,7 @@ _CLOSE = 0.8
 
 def label_of(value: int, name: str = "") -> Label:
     """A label with the colour that belongs to its value, named "label 3" unless a name is given."""
-    return Label(value=value, name=name or f"label {value}", colour=_COLOURS[(value - 1) % len(_COLOURS)])
+    return Label(value, name or f"label {value}")
 
 
 def labels_of_names(names: Sequence[str], values: Sequence[int] = ()) -> tuple[Label, ...]:

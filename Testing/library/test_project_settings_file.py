@@ -69,6 +69,13 @@ def test_a_file_of_unusual_form_is_written_anew(tmp_path: Path) -> None:
     assert "in one line" in (tmp_path / "project.previous.toml").read_text()
 
 
+def test_labels_without_a_colour_are_told_apart(tmp_path: Path) -> None:
+    path = tmp_path / "project.toml"
+    path.write_text("[[labels]]\nvalue = 1\nname = 'a'\n[[labels]]\nvalue = 2\nname = 'b'\n")
+    first, second = read_settings(path).labels
+    assert first.colour != second.colour and second == Label(2, "b")
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [
