@@ -9,10 +9,10 @@ READY := $(VENV)/.ready
 demo: setup
 	$(BIN)/sam2-iterative demo --folder demo
 
-# Tests start processes beside each other: threads that wait must not spin. Alone, as in the demo, spinning is a quarter faster.
-test: export OMP_WAIT_POLICY = passive
+# A process for each core (four at most: each takes up to 2 GB), each with one thread; a file's tests stay together, which share what is made once.
+test: export OMP_NUM_THREADS = 1
 test: setup system-libraries
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 lint: setup
 	$(BIN)/ruff check .
