@@ -151,6 +151,8 @@ class Layers:
     def result(self) -> TrainingLabels:
         """The sum of all."""
         labels = np.where(self.reviewed, self.labels, 0)
-        array = labels.astype(np.uint8 if max(self.values, default=0) <= 255 else np.uint16)
+        # Decisions may hold labels that the project no longer has, and these must not become another one either.
+        highest = max((*self.values, int(labels.max(initial=0))))
+        array = labels.astype(np.uint8 if highest <= 255 else np.uint16)
         rejected = self.rejected and not self.reviewed.all()  # whoever rejects a case and then corrects all of it takes the rejection back
         return TrainingLabels(LabelMap(array, self.geometry), self.reviewed, self.decided, self.placed, rejected, self.values)

@@ -7,6 +7,7 @@ format that reports itself as supported may be emulated. So both are decided by 
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import platform
 from collections.abc import Callable, Iterator, Mapping
@@ -21,6 +22,9 @@ from .errors import ResourceError, SettingsError
 Result = TypeVar("Result")
 
 WISHES = ("auto", "cpu", "cuda", "mps")
+
+_LOG = logging.getLogger(__name__)
+_FULL_ON_MPS, _FULL_ON_CPU = "MPS backend out of memory", "DefaultCPUAllocator"
 
 
 @dataclass(frozen=True)
@@ -82,7 +86,7 @@ def choose_device(wish: str = "auto") -> Device:
         complaint = _complaint(wish)
         if complaint:
             raise ResourceError(f"the device cannot be used: {complaint}", where=wish, cure="Choose device = 'auto' or 'cpu'.")
-        return _accelerator(wish, "Asked for.")
+        return _cpu("Asked for.") if wish.startswith("cpu") else _accelerator(wish, "Asked for.")  # "cpu:0" is torch's name too
     return _best_available()
 
 
@@ -109,10 +113,10 @@ def repeatable() -> Iterator[None]:
         deterministic.fill_uninitialized_memory = filled
 
 
-def with_smaller_batches(action: Callable[[int], Result], batch: int, on_shrink: Callable[[int], None] | None = None) -> tuple[Result, int]:
+def with_smaller_batches(action: Callable[[int], Result], batch: int) -> tuple[Result, int]:
     """Call ``action(batch)``; halve the batch each time the device runs out of memory.
 
-    Only ``torch.OutOfMemoryError`` is answered so: any other error is a fault and goes up.
+    Only full memory is answered so (see ``is_out_of_memory``): any other error is a fault and goes up.
 
     Returns:
         The action's result, and the batch that fitted: the caller starts from there next time.
@@ -123,17 +127,32 @@ def with_smaller_batches(action: Callable[[int], Result], batch: int, on_shrink:
     while True:
         try:
             return action(batch), batch
-        except torch.OutOfMemoryError as error:
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
             if batch <= 1:
                 raise ResourceError(
                     "the device has too little memory even for one item at a time.",
-                    cure="Choose device = 'cpu', or a smaller patch in plan.toml.",
+                    cure="Choose device = 'cpu', a smaller patch in plan.toml, or smaller SAM2 weights.",
                 ) from error
         # Outside the except block: the error's traceback would keep the tensors of the failed attempt alive.
         batch = max(1, batch // 2)
         release_memory()
-        if on_shrink is not None:
-            on_shrink(batch)
+        _LOG.warning("the device's memory is full: going on with %d at once.", batch)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an accelerator's memory is full; MPS says so in a plain RuntimeError."""
+    return isinstance(error, torch.OutOfMemoryError) or (isinstance(error, RuntimeError) and _FULL_ON_MPS in str(error))
+
+
+def full_memory(error: BaseException) -> str | None:
+    """Whose memory an error says to be full, in words; None where it says something else."""
+    if is_out_of_memory(error):
+        return "the memory of the device"
+    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and _FULL_ON_CPU in str(error)):
+        return "the memory of this computer"
+    return None
 
 
 def release_memory() -> None:

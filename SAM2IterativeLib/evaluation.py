@@ -185,7 +185,10 @@ class _Comparison:
         errors.missed += int((present & np.isnan(table)).sum())
 
     def _classes(self, values: np.ndarray) -> np.ndarray:
-        """Class indices of label values; values that are no labels of the project count as background."""
+        """Class indices of label values; unlike ``LabelMap.classes`` it takes what is no label of the project for background.
+
+        For a reference may hold more than the project asks for (``read_reference`` says so), and an early round a label that is gone since.
+        """
         classes = np.zeros(values.shape, np.uint8)
         for c, value in enumerate(self.project.values, 1):
             classes[values == value] = c

@@ -20,15 +20,26 @@ from pathlib import Path
 
 from .errors import DataError, ProjectError, ResourceError
 
+try:
+    import resource
+except ImportError:  # Windows, whose limit is 8192 and does not count mapped files
+    resource = None  # type: ignore[assignment]
+
 IMAGE_SUFFIXES = (".nii.gz", ".seg.nrrd", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd", ".png", ".jpg", ".jpeg", ".tif", ".tiff")
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
 
 _TEMPORARY = ".writing-"
-_BUSY_ON_WINDOWS = (5, 32, 33)  # access denied, sharing violation, lock violation: a scanner or a sync client reads the file
+_ACCESS_DENIED = 5
+_BUSY_ON_WINDOWS = (_ACCESS_DENIED, 32, 33, 1224)  # sharing or lock violation, mapped into memory: a scanner or a sync client reads it
 _FULL = (errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC))
 _WRITTEN_SHORT = re.compile(r"^\d+ requested and \d+ written")
 """How NumPy says, without an error number, that the disk is full."""
 _FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
+_OWN_FILES, _MOST_FILES = 256, 10240
+"""macOS allows no more than the second, whatever it says."""
+_LOCAL_CODE_PAGE = os.name == "nt"
+_DATA_FILE = re.compile(rb"^(?:ElementDataFile *=|data ?file *:) *([^\r\n]*[^\s])", re.IGNORECASE | re.MULTILINE)
+"""Where the detached headers of MetaImage and NRRD name their data."""
 
 
 def suffix_of(path: str | Path) -> str:
@@ -65,7 +76,7 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
     path = Path(path)
     with explained(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f"{_TEMPORARY}{uuid.uuid4().hex[:8]}-{path.name}")
+        temporary = temporary_name(path)
         try:
             temporary.touch()
             mode = temporary.stat().st_mode
@@ -77,6 +88,11 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
             replace(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+def temporary_name(path: Path) -> Path:
+    """A new name beside ``path`` with its suffix, by which ``sweep`` knows a file that was never finished."""
+    return path.with_name(f"{_TEMPORARY}{uuid.uuid4().hex[:8]}-{path.name}")
 
 
 def write_bytes(path: str | Path, content: bytes) -> None:
@@ -137,6 +153,16 @@ def require_space(folder: str | Path, needed: int) -> None:
         )
 
 
+def allow_open_files(count: int) -> None:
+    """Let this process have ``count`` files open besides its own, where the system does: macOS begins with 256 in all."""
+    if resource is None:
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = min(count + _OWN_FILES, _MOST_FILES, *([] if hard == resource.RLIM_INFINITY else [hard]))
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
 def resolve_under(root: str | Path, name: str) -> Path:
     """``root / name`` as an absolute path that certainly lies below ``root``.
 
@@ -153,24 +179,38 @@ def resolve_under(root: str | Path, name: str) -> Path:
 @contextmanager
 def path_for_itk(path: Path, *, output: bool = False) -> Iterator[Path]:
     """``path`` itself, or on Windows an ASCII-named stand-in, since ITK's NIfTI code opens names in the local code page."""
-    if os.name != "nt" or str(path).isascii():
+    if not _LOCAL_CODE_PAGE or str(path).isascii():
         yield path
         return
     with tempfile.TemporaryDirectory() as folder:
         stand_in = Path(folder) / f"file{suffix_of(path)}"
         if not output:
-            shutil.copyfile(path, stand_in)
+            _copy_image(path, stand_in)
         yield stand_in
         if output:
             shutil.copyfile(stand_in, path)
 
 
+def _copy_image(path: Path, stand_in: Path) -> None:
+    """Copy an image file; with a detached header its data file too, which the copy then names in ASCII.
+
+    Whether that file may be read is ``intake``'s to say; what is not there is left for ITK to complain of.
+    """
+    shutil.copyfile(path, stand_in)
+    header = path.read_bytes() if suffix_of(path) in (".mhd", ".nhdr") else b""
+    named = _DATA_FILE.search(header)
+    data = path.parent / named[1].decode("utf-8", "replace") if named else path.parent
+    if named and data.is_file():
+        shutil.copyfile(data, stand_in.with_name("data.raw"))
+        stand_in.write_bytes(header[: named.start(1)] + b"data.raw" + header[named.end(1) :])
+
+
 @contextmanager
 def explained(path: Path) -> Iterator[None]:
-    """Turn the system's "no space" and "not permitted" into sentences.
+    """Turn the system's "no space", "not permitted" and Windows' "in use" into sentences.
 
     Raises:
-        ResourceError: the disk is full, or the folder may not be written to.
+        ResourceError: the disk is full, the folder may not be written to, or another program holds the file.
     """
     try:
         yield
@@ -181,8 +221,20 @@ def explained(path: Path) -> Iterator[None]:
                 where=path.name,
                 cure="Free some space; the same action then goes on.",
             ) from error
+        if _is_held(error):
+            cure = "Close it there, then run again; if it is open nowhere, lift its write protection."
+            raise ResourceError("another program holds this file open.", where=path.name, cure=cure) from error
         if error.errno in _FORBIDDEN:
             raise ResourceError(
                 "the folder may not be written to.", where=path.name, cure="Choose a folder you own, or ask for write permission."
             ) from error
         raise
+
+
+def _is_held(error: OSError) -> bool:
+    """Whether Windows refuses since another program has the file open.
+
+    "Access denied" counts only of a rename (it alone names two files): the folder took a new file just before, so it may be written to.
+    """
+    code = getattr(error, "winerror", None)
+    return code in _BUSY_ON_WINDOWS and (code != _ACCESS_DENIED or error.filename2 is not None)

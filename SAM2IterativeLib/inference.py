@@ -15,12 +15,13 @@ from . import __version__
 from .dedicated.cases import require_channels
 from .dedicated.plan import Plan, read_plan
 from .dedicated.prediction import Predictor
-from .dedicated.weights import load_weights
-from .device import Device
+from .dedicated.weights import load_weights, network_path
+from .device import Device, full_memory, release_memory
 from .errors import DataError, ProjectError, Stopped
 from .exchange.folders import image_files
 from .files import is_temporary, sha256_of, stem_of, suffix_of, write_text
 from .guidance.pseudo_label import fuse
+from .intake import refuse_broken_link
 from .messages import CaseSetAside, Progress, Reporter, Warned
 from .project import Project
 from .settings import PseudoLabelSettings
@@ -87,9 +88,12 @@ def predict_folder(
     written: list[str] = []
     set_aside: list[tuple[str, str]] = []
     for done, image in enumerate(found):
+        if stop():
+            raise Stopped
         report(Progress(round, "prediction", done / len(found), None, image.name))
         name = _name_of_labels(image)
         try:
+            refuse_broken_link(image)
             if not record.has(name, image):
                 volume = read_volume(image)
                 for remark in volume.remarks:
@@ -101,13 +105,23 @@ def predict_folder(
                 write_label_map(record.folder / name, LabelMap.of_classes(classes, project.values, volume.geometry))
                 record.finish(name, image)
             written.append(name)
-        except DataError as error:
-            set_aside.append((image.name, error.sentence))
-            report(CaseSetAside(image.name, error.sentence))
-        if stop():
-            raise Stopped
+        except (DataError, MemoryError, RuntimeError) as error:
+            sentence = _why_not(error, image.name)
+            set_aside.append((image.name, sentence))
+            report(CaseSetAside(image.name, sentence))
+            release_memory()
     report(Progress(round, "prediction", 1.0, 0.0))
     return FolderPrediction(tuple(written), tuple(set_aside))
+
+
+def _why_not(error: DataError | MemoryError | RuntimeError, name: str) -> str:
+    """Why an image is set aside; other errors than of the image or of memory are faults and go up."""
+    if isinstance(error, DataError):
+        return error.sentence
+    full = full_memory(error)
+    if full is None:
+        raise error
+    return f"{name}: {full} does not suffice for this image. Close other programs and run again, or cut it to the part that matters."
 
 
 def _name_of_labels(image: Path) -> str:
@@ -140,7 +154,7 @@ def trained_network(project: Project) -> tuple[int, Path]:
         ProjectError: there is none.
     """
     for unit in sorted(project.journal.units(), key=lambda u: u.round, reverse=True):
-        path = project.models_folder / f"round_{unit.round}.safetensors"
+        path = network_path(project.models_folder, unit.round)
         if project.relative(path) in unit.files and project.journal.unit_done(unit.round, unit.stage, unit.case):
             return unit.round, path
     raise ProjectError("there is no trained network yet.", where=project.folder.name, cure="Run a round first.")

@@ -14,11 +14,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-import torch
-
 from .dedicated.plan import Plan
 from .dedicated.planning import overruled
-from .device import Device
+from .device import Device, full_memory, is_out_of_memory
 from .errors import DataError, ResourceError, SAM2IterativeError, Stopped
 from .guidance.convergence import Verdict, judge
 from .learning import TRAINING, validation_remarks
@@ -50,8 +48,6 @@ _RUN, _ENDED = "run", "ended"
 """Journal events of this kind: the number of a run's last round when it begins, this word when it ends by itself."""
 _LEARNED = "learned"
 """Events of this kind, one a training: what it knew of, see ``_known``."""
-_FULL_MEMORY = "DefaultCPUAllocator"
-"""In the RuntimeError by which torch says that the computer's memory is full."""
 
 
 class Iteration:
@@ -261,12 +257,12 @@ def run_safely(action: Callable[[], Result], report: Reporter) -> Result | None:
         return None
     except SAM2IterativeError as error:
         failure = error
-    except torch.OutOfMemoryError:
-        cure = "Close other programs that use it, lower batch or patch in plan.toml, or set device = 'cpu'."
-        failure = ResourceError("the memory of the device does not suffice.", cure=cure)
     except (MemoryError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and _FULL_MEMORY not in str(error):
+        full = full_memory(error)
+        if full is None:
             raise
-        failure = ResourceError("the memory of this computer does not suffice.", cure="Close other programs, or use fewer cases.")
+        lower = "lower batch or patch in plan.toml, choose smaller SAM2 weights, or set device = 'cpu'"
+        cure = f"Close other programs that use it, {lower if is_out_of_memory(error) else 'or use fewer cases'}."
+        failure = ResourceError(f"{full} does not suffice.", cure=cure)
     report(RunFailed(failure.sentence, type(failure).__name__))
     return None

@@ -12,7 +12,7 @@ import torch
 
 from .dedicated.networks import build_network, memory_format
 from .dedicated.plan import Plan
-from .device import Device, release_memory
+from .device import Device, is_out_of_memory, release_memory
 from .foundation.checkpoints import Foundation, load_foundation
 from .foundation.features import Window, encode_volume
 from .foundation.propagation import Guidance, Propagator
@@ -20,7 +20,7 @@ from .guidance.prompts import reviewed_prompt
 from .memory import computer_memory, peak_of_process
 from .messages import Needs, Reporter
 from .methods import load_method
-from .preparation import SPACE_PER_VOXEL, Preparation
+from .preparation import SPACE_FOR_NETWORKS, SPACE_PER_VOXEL, Preparation
 from .presets import weights_in_use
 from .pretraining.adaptation import adapts_before_rounds
 from .project import Project
@@ -49,7 +49,7 @@ class _Trial:
 def estimate_needs(
     project: Project, plan: Plan, device: Device, foundation: Foundation, rounds: int, settings: Settings | None = None
 ) -> Needs:
-    """Time, memory and disk that ``rounds`` further rounds would take, by the project's settings or others. Nothing is written.
+    """Time, memory and disk that ``rounds`` further rounds would take, by the project's settings or others.
 
     The time of rounds done before counts, else the trial's. It is an estimate: the half or the double may come true.
     """
@@ -60,17 +60,24 @@ def estimate_needs(
     trial = None
     try:
         trial = _tried(plan, device, foundation)
-    except torch.OutOfMemoryError:
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
         release_memory()
         remarks.append("A training step does not fit into the device's memory: choose a smaller batch or patch, or the CPU.")
     memory = trial.memory if trial else None
+    largest = _ARRAYS * 4 * (plan.classes + 1) * max(voxels, default=0)
     if memory is not None and device.kind == "cpu":
-        memory += _ARRAYS * 4 * (plan.classes + 1) * max(voxels, default=0)
+        memory += largest
     total, free = _device_memory(device)
     if memory is not None and free is not None and memory > free + (peak_of_process() or 0):
         remarks.append("The device has too little free memory for this run: close other programs, or choose a smaller batch or patch.")
+    _, free_here = computer_memory()
+    if free_here is not None and largest > free_here:
+        remarks.append(f"The largest case needs about {largest / 1e9:.0f} GB of this computer's memory, of which too little is free.")
     written = rounds if project.journal.rounds() else rounds + 1  # round 0 comes on top
-    disk, disk_free = SPACE_PER_VOXEL * sum(voxels) * written, shutil.disk_usage(project.folder).free
+    networks = SPACE_FOR_NETWORKS + written * _weights_bytes(plan)
+    disk, disk_free = SPACE_PER_VOXEL * sum(voxels) * written + networks, shutil.disk_usage(project.folder).free
     if disk > disk_free:
         remarks.append("The disk of the project has too little free space for this run.")
     seconds = None if trial is None else _seconds(project, settings or project.settings, plan, sizes, rounds, trial)
@@ -87,6 +94,10 @@ def estimate_run(project: Project, device: Device, report: Reporter, rounds: int
     plan = Preparation(project, device, report, settings).planned()
     weights = weights_in_use(settings.foundation.weights, project.models_folder)
     return estimate_needs(project, plan, device, load_foundation(weights, device), rounds, settings)
+
+
+def _weights_bytes(plan: Plan) -> int:
+    return sum(parameter.nbytes for parameter in build_network(plan).parameters())
 
 
 def _seconds(project: Project, settings: Settings, plan: Plan, sizes: Sequence[Size], rounds: int, trial: _Trial) -> float:

@@ -43,7 +43,8 @@ def turn(array: NDArray[Any], present: str, wanted: str) -> NDArray[Any]:
     order = source_axes(present, wanted)
     lead = array.ndim - 3
     array = np.transpose(array, (*range(lead), *(lead + n for n in order)))
-    mirrored = tuple(lead + n for n, w in enumerate(wanted) if present[order[n]] != w)
+    # An axis of length 1 is its own mirror image. Flipped, it has a negative stride, which ascontiguousarray leaves and torch refuses.
+    mirrored = tuple(lead + n for n, w in enumerate(wanted) if present[order[n]] != w and array.shape[lead + n] > 1)
     return np.flip(array, mirrored) if mirrored else array
 
 

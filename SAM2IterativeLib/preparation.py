@@ -14,9 +14,10 @@ from .dedicated.fingerprint import Fingerprint, distances_to_labelled, fingerpri
 from .dedicated.plan import Plan, read_plan, write_plan
 from .dedicated.planning import make_plan
 from .dedicated.resampling import planned_size
-from .device import Device
+from .device import Device, full_memory, release_memory
 from .errors import DataError, ProjectError, SettingsError
 from .files import require_space
+from .geometry import values_text
 from .messages import CaseSetAside, Reporter, Warned
 from .methods import load_method
 from .project import Case, Project, Role
@@ -25,6 +26,8 @@ from .settings import Settings
 
 SPACE_PER_VOXEL = 12
 """Bytes of artefacts per voxel and round: a generous bound, probabilities compress well."""
+SPACE_FOR_NETWORKS = 300 * 10**6
+"""Bytes of a round's network, its snapshots and its unfinished training: a generous bound without a GPU."""
 STRANGE = 0.25
 """Contrast distance to the nearest labelled case (see ``fingerprint``) beyond which a case is named. Of 66 left atria (4 labelled) two lie
 beyond it, 0.50 and 0.38; a network of those four labels found next to nothing in these (Dice 0.03), in the others 0.83."""
@@ -132,13 +135,17 @@ class Preparation:
         for case in self._usable("labelled", "validation"):
             with setting_aside(self._project, case, self._report):
                 self._require_known_labels(case)
+        for case in self._usable("labelled", "unlabelled"):
+            with setting_aside(self._project, case, self._report):
+                self._require_known_decisions(case)
         self._require_cases()
-        require_space(self._project.folder, SPACE_PER_VOXEL * voxels)
+        require_space(self._project.folder, SPACE_PER_VOXEL * voxels + SPACE_FOR_NETWORKS)
 
     def _require_cases(self) -> None:
-        if not Review(self._project).has_labels():
+        review = Review(self._project)
+        if next(review.vouched(1), None) is None:
             cure = "Import at least one case with its label map, or correct one in the review as a whole."
-            raise DataError("no labelled case is usable.", cure=cure)
+            raise DataError("no labelled case shows a label." if review.has_labels() else "no labelled case is usable.", cure=cure)
         if not self.cases_to_label():
             raise DataError("there is no case to label.", cure="Import images without label maps.")
 
@@ -167,10 +174,22 @@ class Preparation:
             cure = "In project.toml give the labels the values that the label maps hold."
             raise SettingsError(f"{case.id}: {error.what}", where="project.toml", cure=cure) from error
 
+    def _require_known_decisions(self, case: Case) -> None:
+        """As a label map, for what people decided; but a decision can be taken back, so its case alone waits for the label."""
+        review = Review(self._project)
+        said = review.training_labels(case) if review.decisions(case) else None
+        unknown = sorted(set(said.labels.values) - set(self._project.values)) if said is not None else []
+        if unknown:
+            raise DataError(
+                f"what people decided about it holds {values_text(unknown)}; known labels are {values_text(self._project.values)}.",
+                where=case.id,
+                cure="Give project.toml these labels back, or take the decision back.",
+            )
+
 
 @contextmanager
 def setting_aside(project: Project, case: Case, report: Reporter) -> Iterator[None]:
-    """Name and leave out a case whose data cannot be used; other errors are faults of the run and go up."""
+    """Name and leave out a case whose data cannot be used, or that memory does not suffice for; other errors are faults and go up."""
     try:
         yield
     except DataError as error:
@@ -179,7 +198,14 @@ def setting_aside(project: Project, case: Case, report: Reporter) -> Iterator[No
         if error.where != case.id:
             raise
         reason = error.sentence
+    except (MemoryError, RuntimeError) as error:
+        full = full_memory(error)
+        if full is None:
+            raise
+        cure = "Close other programs, and the next run tries it again; or cut it to the part that matters."
+        reason = f"{case.id}: {full} does not suffice for this case. {cure}"
     else:
         return
+    release_memory()
     project.set_aside(case, reason)
     report(CaseSetAside(case.id, reason))

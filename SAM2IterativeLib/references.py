@@ -8,7 +8,9 @@ from pathlib import Path
 
 from .errors import DataError
 from .exchange import is_mask, labelled_mask, read_labels
-from .files import IMAGE_SUFFIXES, stem_of, suffix_of
+from .exchange.names import matching_stem
+from .files import IMAGE_SUFFIXES, suffix_of
+from .intake import broken_link
 from .project import Case, Project
 from .volumes import LabelMap, require_same_grid
 
@@ -41,7 +43,8 @@ def match_references(project: Project, folder: Path) -> References:
     """
     if not folder.is_dir():
         raise DataError("there is no such folder.", where=folder.name, cure="Check the name.")
-    files = sorted(p for p in folder.iterdir() if p.is_file() and not p.name.startswith(".") and suffix_of(p) in IMAGE_SUFFIXES)
+    present = (p for p in folder.iterdir() if p.is_file() or broken_link(p))  # reading the link will name it
+    files = sorted(p for p in present if not p.name.startswith(".") and suffix_of(p) in IMAGE_SUFFIXES)
     cases = [case for case in project.cases() if case.role != "excluded"]
     found = References()
     taken: dict[str, Path] = {}
@@ -91,9 +94,10 @@ def read_reference(project: Project, case: Case, path: Path) -> tuple[LabelMap, 
 
 def _case_of(path: Path, cases: list[Case]) -> Case | None:
     """The only case whose source bore the file's name, else the one whose id it bears: an id may look like another source's name."""
-    names = (stem_of(path), _ENDING.sub("", stem_of(path)))
+    names = (matching_stem(path), _ENDING.sub("", matching_stem(path)))
+    sources = [(case, matching_stem(case.source)) for case in cases if case.source]
     for name in names:
-        by_source = [case for case in cases if case.source and name in (stem_of(case.source), stem_of(case.source).removesuffix(_CHANNEL))]
+        by_source = [case for case, stem in sources if name in (stem, stem.removesuffix(_CHANNEL))]
         by_id = [case for case in cases if case.id == name]
         if len(by_source or by_id) == 1:
             return (by_source or by_id)[0]

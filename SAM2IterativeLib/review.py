@@ -11,6 +11,7 @@ import itertools
 import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -20,7 +21,7 @@ import numpy as np
 from .decisions import Decision, DecisionKind, Layers, Status
 from .decisions import TrainingLabels as TrainingLabels
 from .errors import DataError, ProjectError
-from .files import sha256_of
+from .files import explained, replace, sha256_of, temporary_name
 from .project import Case, Project, Role
 from .project.journal import now
 from .volumes import LabelMap, read_label_map, require_same_grid, write_label_map
@@ -318,11 +319,15 @@ class Review:
             round = self.proposal_round(case) or 0
         segments, slices = tuple(sorted({int(s) for s in segments})), tuple(sorted({int(s) for s in slices}))
         self._require_known(case, label_map, segments, slices)
-        with self.project.journal.writing() as database:
+        with self._written_aside(case, label_map) as (written, digest), self.project.journal.writing() as database:
             number = 1 + database.execute("SELECT coalesce(max(number), 0) FROM decisions").fetchone()[0]
-            file, digest = self._keep(case, number, label_map) if label_map is not None else ("", "")
+            path = self._free_name(case, number) if written else None
+            file = self.project.relative(path) if path else ""
             decision = Decision(number, case.id, round, kind, reviewer.strip(), comment, reason, now(), file, digest, segments, slices)
             database.execute("INSERT INTO decisions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, '')", _row(decision))
+            if written and path:  # last: should the commit fail after it, the file stays, and harms nobody (see ``_free_name``)
+                with explained(path):
+                    replace(written, path)
         return decision
 
     def _require_known(self, case: Case, label_map: LabelMap | None, segments: tuple[int, ...], slices: tuple[int, ...]) -> None:
@@ -336,13 +341,33 @@ class Review:
         if label_map is not None:
             require_same_grid(label_map.geometry, grid, case.id)
 
-    def _keep(self, case: Case, number: int, label_map: LabelMap) -> tuple[str, str]:
-        """Write a revision under a name that no earlier one bears, not even one whose decision was lost in a crash."""
-        folder = self.project.folder / "cases" / case.id / "reviews"
+    @contextmanager
+    def _written_aside(self, case: Case, label_map: LabelMap | None) -> Iterator[tuple[Path | None, str]]:
+        """A revision whole on the disk under a temporary name, and its SHA-256; what nobody renames is removed.
+
+        It is written before the transaction begins: compressing and reading back take seconds, in which nobody else could write.
+        """
+        if label_map is None:
+            yield None, ""
+            return
+        path = temporary_name(self._revisions(case) / f"{case.id}.nrrd")
+        try:
+            write_label_map(path, label_map)
+            yield path, sha256_of(path)
+        finally:
+            path.unlink(missing_ok=True)
+
+    def _free_name(self, case: Case, number: int) -> Path:
+        """A revision's name that no earlier one bears, not even one whose decision was lost in a crash.
+
+        Only inside a transaction does it stay free, since one process at a time is in one.
+        """
+        folder = self._revisions(case)
         names = (f"{number}.nrrd", *(f"{number}-{n}.nrrd" for n in range(2, 1000)))
-        path = next(folder / name for name in names if not (folder / name).exists())
-        write_label_map(path, label_map)
-        return self.project.relative(path), sha256_of(path)
+        return next(folder / name for name in names if not (folder / name).exists())
+
+    def _revisions(self, case: Case) -> Path:
+        return self.project.folder / "cases" / case.id / "reviews"
 
     def _proposals(self, case: Case) -> dict[int, str]:
         """Round to SHA-256 of the finished pseudo-labels of a case."""

@@ -6,6 +6,7 @@ import hashlib
 import importlib.metadata
 import json
 import platform
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import PurePath
 from typing import Any
@@ -86,7 +87,7 @@ def provenance(run: RunContext) -> dict[str, Any]:
     return {
         "sam2_iterative": __version__,
         "python": platform.python_version(),
-        "packages": {name: importlib.metadata.version(name) for name in packages},
+        "packages": {name: _version(name) for name in packages},
         "settings_sha256": hashlib.sha256(settings.encode()).hexdigest(),
         "plan_sha256": run.plan.digest,
         "weights": PurePath(run.settings.foundation.weights).name,
@@ -94,3 +95,11 @@ def provenance(run: RunContext) -> dict[str, Any]:
         "seed": run.settings.seed,
         "device": run.device.sentence,
     }
+
+
+def _version(package: str) -> str:
+    """What is installed of a package; one that was put on Python's path by hand has no metadata, but may say it itself."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return str(getattr(sys.modules.get(package), "__version__", "unknown"))

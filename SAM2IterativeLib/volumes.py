@@ -18,7 +18,7 @@ from .errors import DataError, GeometryError, ResourceError
 from .files import PICTURE_SUFFIXES, atomic_write, path_for_itk, suffix_of
 from .geometry import Geometry as Geometry
 from .geometry import values_text
-from .intake import NotOrthonormalError, examine, nearest_orthonormal, read_nifti_voxels, require_orthonormal
+from .intake import NotOrthonormalError, examine, nearest_orthonormal, read_nifti_voxels, refused_if_too_large, require_orthonormal
 from .label_pictures import palette_indices, without_soft_edges
 
 _MOST_LABELS = 256
@@ -95,17 +95,12 @@ def read_volume(path: str | Path, *, trusted: bool = False) -> Volume:
         DataError: the file cannot be used; NotOrthonormalError where ``resampled_orthonormal`` could help.
     """
     path = Path(path)
-    findings = None if trusted else examine(path)
-    image = _read_image(path)
-    array, remarks = _image_array(image, path), list(findings.remarks if findings else ())
-    nonfinite = findings.nonfinite if findings else 0
-    if array.dtype.kind == "f":
-        bad = ~np.isfinite(array)
-        nonfinite += int(np.count_nonzero(bad))
-        array[bad] = 0
-    if nonfinite:
-        remarks.append(f"{nonfinite} voxels were not a number or infinite; they were set to 0.")
-    return Volume(array, _sound_geometry(image, path), path, tuple(remarks))
+    with refused_if_too_large(path):
+        findings = None if trusted else examine(path)
+        image = _read_image(path)
+        array, nonfinite = _finite(_image_array(image, path))
+    remarks = (*findings.remarks, *_told(findings.nonfinite + nonfinite)) if findings else _told(nonfinite)
+    return Volume(array, _sound_geometry(image, path), path, remarks)
 
 
 def read_header(path: str | Path) -> tuple[Geometry, int]:
@@ -129,15 +124,16 @@ def read_label_map(path: str | Path, *, trusted: bool = False) -> LabelMap:
     are cut at 128, see ``label_pictures``.
 
     Raises:
-        DataError: negative or fractional values, colours, or so many values that it is an image.
+        DataError: negative or fractional values, voxels that are no numbers, colours, or so many values that it is an image.
     """
     path = Path(path)
-    if not trusted:
-        examine(path)
-    image = _read_image(path)
-    array = _image_array(image, path, label=True)
-    array = without_soft_edges(array, blurred=suffix_of(path) in (".jpg", ".jpeg"))
-    return LabelMap(_label_array(array, path.name), _sound_geometry(image, path))
+    with refused_if_too_large(path):
+        if not trusted:
+            _refuse_nonfinite(examine(path).nonfinite, path.name)
+        image = _read_image(path)
+        array = _image_array(image, path, label=True)
+        array = without_soft_edges(array, blurred=suffix_of(path) in (".jpg", ".jpeg"))
+        return LabelMap(_label_array(array, path.name), _sound_geometry(image, path))
 
 
 def write_volume(path: str | Path, volume: Volume) -> None:
@@ -170,13 +166,22 @@ def resampled_orthonormal(path: str | Path, *, label: bool = False) -> Volume:
     """Read a file whose voxel axes are not at right angles as a copy resampled to the nearest right-angled grid.
 
     The copy keeps the spacing and covers the whole source; linear interpolation, nearest neighbour for ``label``. An image and
-    its label map come out on the same grid, since the grid depends on the geometry alone.
+    its label map come out on the same grid, since the grid depends on the geometry alone. NaN and infinite voxels of an image become 0
+    before they could spread to their neighbours, and are counted in ``remarks``.
 
     Raises:
         DataError: see ``read_label_map``, for ``label``.
     """
     path = Path(path)
-    source = _sheared_image(path)
+    with refused_if_too_large(path):
+        return _resampled(path, label)
+
+
+def _resampled(path: Path, label: bool) -> Volume:
+    """See ``resampled_orthonormal``."""
+    source, nonfinite = _finite_image(_sheared_image(path))
+    if label:
+        _refuse_nonfinite(nonfinite, path.name)
     matrix, steps = np.array(source.GetDirection()).reshape(3, 3), np.array(source.GetSpacing())
     direction = nearest_orthonormal(matrix)
     ends = [(0.0, n - 1.0) for n in source.GetSize()]
@@ -191,16 +196,19 @@ def resampled_orthonormal(path: str | Path, *, label: bool = False) -> Volume:
     copy = sitk.Resample(source, reference, sitk.Transform(), method, float(sitk.GetArrayViewFromImage(source).min()))
     remark = "its axes were not at right angles; this is a resampled copy, the source is unchanged."
     array = _image_array(copy, path, label=label)
-    return Volume(_label_array(array, path.name) if label else array, Geometry.of_image(copy), path, (remark,))
+    if label:
+        return Volume(_label_array(array, path.name), Geometry.of_image(copy), path, (remark,))
+    array, overflowed = _finite(array)
+    return Volume(array, Geometry.of_image(copy), path, (remark, *_told(nonfinite + overflowed)))
 
 
 def _read_image(path: Path) -> sitk.Image:
     try:
-        with path_for_itk(path) as readable:
+        with refused_if_too_large(path), path_for_itk(path) as readable:
             image = sitk.ReadImage(str(readable))
     except RuntimeError as error:
         if suffix_of(path) in (".nii", ".nii.gz") and "orthonormal" in str(error):
-            image = _sheared_image(path)
+            image, _ = _finite_image(_sheared_image(path))  # as ITK does with NaN, which examining has counted
         else:
             raise DataError("the file cannot be read as an image.", where=path.name, cure="Open and export it again.") from error
     if image.GetDimension() == 4 and image.GetSize()[3] == 1:
@@ -214,6 +222,36 @@ def _read_image(path: Path) -> sitk.Image:
     if suffix_of(path) in PICTURE_SUFFIXES:
         Geometry((1, 1, 1)).apply_to(image)
     return image
+
+
+def _finite(array: np.ndarray) -> tuple[np.ndarray, int]:
+    """An array with 0 in place of NaN and infinity, changed where it lies, and how many there were."""
+    if array.dtype.kind != "f":
+        return array, 0
+    bad = ~np.isfinite(array)
+    array[bad] = 0
+    return array, int(np.count_nonzero(bad))
+
+
+def _finite_image(image: sitk.Image) -> tuple[sitk.Image, int]:
+    """As ``_finite``, of an image."""
+    array, nonfinite = _finite(sitk.GetArrayFromImage(image))
+    if not nonfinite:
+        return image, 0
+    finite = sitk.GetImageFromArray(array, isVector=image.GetNumberOfComponentsPerPixel() > 1)
+    finite.CopyInformation(image)
+    return finite, nonfinite
+
+
+def _told(nonfinite: int) -> tuple[str, ...]:
+    return (f"{nonfinite} voxels were not a number or infinite; they were set to 0.",) if nonfinite else ()
+
+
+def _refuse_nonfinite(count: int, where: str) -> None:
+    """Raise DataError if a label map holds NaN or infinite voxels: whether they mean background, only its maker knows."""
+    if count:
+        cure = "Give these voxels whole numbers, 0 where there is nothing."
+        raise DataError(f"{count} of its voxels are not a number or infinite, so it is no label map.", where=where, cure=cure)
 
 
 def _sheared_image(path: Path) -> sitk.Image:
@@ -289,7 +327,9 @@ def _colour_array(array: np.ndarray, path: Path, label: bool) -> np.ndarray:
 def _label_array(array: np.ndarray, where: str) -> np.ndarray:
     """Exact whole numbers as uint8 or uint16, or a refusal; see ``read_label_map``."""
     whole = array if array.dtype.kind in "iub" else np.rint(array)
-    if array.dtype.kind == "f" and not (np.isfinite(array).all() and np.array_equal(whole, array)):
+    if array.dtype.kind == "f":
+        _refuse_nonfinite(int(np.count_nonzero(~np.isfinite(array))), where)
+    if array.dtype.kind == "f" and not np.array_equal(whole, array):
         raise DataError(
             "its values are not whole numbers, so it is no label map.", where=where, cure="Export labels without interpolation."
         )

@@ -13,18 +13,18 @@ import contextlib
 import dataclasses
 import faulthandler
 import importlib
-import logging
 import os
 import queue
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from typing import IO, TYPE_CHECKING
 
 from . import __version__
 from .errors import MissingPackageError, Stopped
-from .log_text import traceback_text, without_paths
+from .log_text import fault_sentence, records_sent_to, traceback_text, without_paths
 from .messages import (
     EstimateNeeds,
     FolderPredicted,
@@ -56,6 +56,11 @@ if TYPE_CHECKING:
 
 _HEAVY = ("iteration", "correction", "inference", "needs")
 """Modules of this package that a job may need; importing them shows whether all packages are there."""
+_UNLOADABLE = (ImportError, OSError, RuntimeError, ValueError, AttributeError)
+"""How packages fail while they are imported: absent, a DLL that does not start, made for another torch or NumPy."""
+_DLL_NOT_LOADED = (126, 127, 1114)
+"""Windows' codes: a DLL or one that it needs is absent, lacks a function, or does not start."""
+_RUNTIME = "https://aka.ms/vs/17/release/vc_redist.x64.exe"
 
 
 class Worker:
@@ -154,12 +159,13 @@ class Worker:
             return
         self._process = request.process
         try:
-            for name in _HEAVY:
-                importlib.import_module(f".{name}", __package__)
+            _load()
             from .device import choose_device
 
             device = choose_device("auto")
-        except (ImportError, MissingPackageError) as error:
+        except (MissingPackageError, ImportError, OSError, RuntimeError) as error:
+            if not isinstance(error.__cause__, ModuleNotFoundError):  # what is absent is told in full by the sentence
+                self.pipes.send(Log(traceback_text(error)))
             self.pipes.send(Ready(__version__, "", _missing(error).sentence))
             return
         self.pipes.send(Ready(__version__, device.title or device.name, device.reason))
@@ -175,14 +181,14 @@ class Worker:
             self._end_job(RunFailed(sentence, kind, traceback_text(error), name))
 
         try:
+            _load()
             from .iteration import run_safely
 
             run_safely(lambda: self._jobs[type(request)](request), self._tell)
         except (ImportError, MissingPackageError) as error:
             fail(error, _missing(error).sentence, MissingPackageError.__name__)
         except Exception as error:  # the one place where anything may end: a fault in one job must not cost the others
-            what = f"{type(error).__name__}: {without_paths(str(error).strip().partition(chr(10))[0])}"
-            fail(error, f"An unexpected fault ({what}). The log has the details; please report it.", type(error).__name__)
+            fail(error, fault_sentence(error), type(error).__name__)
         finally:
             if self._log is not None:
                 self._log.close()
@@ -273,43 +279,46 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = parser.parse_args(arguments)
     pipes = Pipes.take_over()
     faulthandler.enable(sys.stderr)
-    _pass_on_log(pipes)
-    return Worker(pipes, chosen.heartbeat).serve()
-
-
-class _LogToPipe(logging.Handler):
-    """Sends log records as ``Log`` messages."""
-
-    def __init__(self, pipes: Pipes) -> None:
-        super().__init__()
-        self._pipes = pipes
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Send one record."""
-        self._pipes.send(Log(without_paths(self.format(record))))
-
-
-def _pass_on_log(pipes: Pipes) -> None:
-    """Warnings of all libraries and our own information become messages."""
-    logging.captureWarnings(True)
-    logging.getLogger().addHandler(_LogToPipe(pipes))
-    logging.getLogger(__package__).setLevel(logging.INFO)
+    with records_sent_to(lambda text: pipes.send(Log(text))):
+        return Worker(pipes, chosen.heartbeat).serve()
 
 
 def _signed(message: Message, request: str) -> Message:
     return dataclasses.replace(message, request=request) if isinstance(message, (RunFailed, RunFinished)) else message
 
 
-def _missing(error: ImportError | MissingPackageError) -> MissingPackageError:
-    """The sentence for a package that is absent or cannot be loaded."""
+def _load() -> None:
+    """Import what the jobs need.
+
+    Raises:
+        MissingPackageError: a package is absent or cannot be loaded.
+    """
+    try:
+        for name in _HEAVY:
+            importlib.import_module(f".{name}", __package__)
+    except _UNLOADABLE as error:
+        raise _missing(error) from error
+
+
+def _missing(error: Exception) -> MissingPackageError:
+    """The sentence for a package that is absent or does not work."""
     if isinstance(error, MissingPackageError):
         return error
-    name = (error.name or "").partition(".")[0] or "a package"
+    named = error.name if isinstance(error, ImportError) else None
+    name = (named or "").partition(".")[0] or _package_of(error)
     if isinstance(error, ModuleNotFoundError):
         return MissingPackageError(f"the package '{name}' is not installed.", cure="Install what is missing in the Setup tab.")
-    return MissingPackageError(
-        f"the package '{name}' is installed but cannot be loaded ({without_paths(str(error))}).", cure="Install it anew in the Setup tab."
-    )
+    cure = "Install it anew in the Setup tab."
+    if getattr(error, "winerror", None) in _DLL_NOT_LOADED:
+        cure = f"Install Microsoft's Visual C++ Redistributable ({_RUNTIME}), then try again; if it is there, install the package anew."
+    return MissingPackageError(f"the package '{name}' is installed but does not work here ({without_paths(str(error))}).", cure=cure)
+
+
+def _package_of(error: Exception) -> str:
+    """The package in which an error arose: the innermost that is neither Python's own nor, where there is another, ours."""
+    names = [str(frame.f_globals.get("__name__", "")).partition(".")[0] for frame, _ in traceback.walk_tb(error.__traceback__)]
+    ours = str(__package__)
+    return next((name for name in reversed(names) if name not in (ours, "__main__", *sys.stdlib_module_names)), ours)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from SAM2IterativeLib.messages import (
     Message,
     Progress,
     Refused,
+    RoundFinished,
     RunFailed,
     RunFinished,
     RunStarted,
@@ -59,6 +60,8 @@ class RoundsPanel:
         self._run: RunStarted | None = None
         self._problem = ""
         self._pausing = self._stopping = False
+        self._went_on = False
+        """Whether a dead worker was replaced since a round was finished or a person pressed the button."""
         self._explained = Explained(
             self.ui.runWhyLabel, self.ui.startButton, self.ui.pauseButton, self.ui.stopButton, self.ui.plotInLayoutButton
         )
@@ -124,6 +127,10 @@ class RoundsPanel:
         if installation.missing("rounds") and not ask_and_install(self.runner):
             self._explain()
             return
+        self._went_on = False
+        self._begin()
+
+    def _begin(self) -> None:
         project, ui = self.session.require_project(), self.ui
         request = StartRun(str(project.folder), ui.roundsBox.value, ui.untilConvergedBox.checked)
         self._say_problem("")
@@ -256,6 +263,8 @@ class RoundsPanel:
         text = log_text(message)
         if text:
             self._write_log(text)
+        if isinstance(message, WorkerEnded):
+            self._worker_ended(message)
         if isinstance(message, (RunFinished, RunFailed, WorkerEnded)):
             self._run = None  # a prediction or an estimate may follow, which are no rounds
         if isinstance(message, RunStarted):
@@ -268,16 +277,27 @@ class RoundsPanel:
             self._say_problem(message.sentence)
         elif isinstance(message, (RunFailed, Refused)) and message.request == "StartRun":
             self._say_problem(_("The run could not go on: {sentence}").format(sentence=message.sentence))
-        elif isinstance(message, WorkerEnded):
-            self._worker_ended(message)
+        elif isinstance(message, RoundFinished):
+            self._went_on = False
         elif isinstance(message, RunFinished):
             self._pausing = False
 
     def _worker_ended(self, message: WorkerEnded) -> None:
+        """A dead worker's run goes on by itself once, since nobody may sit here at night; dead again, it waits for a person."""
         if not message.expected:
             sentence, again, _rest = message.sentence.partition(": start the run again")  # here a button does that
-            self._say_problem(_("{sentence} Press 'Continue' to go on from there.").format(sentence=sentence + "." * bool(again)))
+            sentence += "." * bool(again)
+            if self._run is not None and not self._pausing and not self._went_on:
+                self._went_on = True
+                self._write_log(_("The rounds go on by themselves, this once."))
+                qt.QTimer.singleShot(0, self._go_on)  # when everybody has heard of this worker's end
+            else:
+                self._say_problem(_("{sentence} Press 'Continue' to go on from there.").format(sentence=sentence))
         self._pausing = False
+
+    def _go_on(self) -> None:
+        if self.session.project is not None and not self.session.read_only and not self.session.worker.busy:
+            self._begin()
 
     def _show_stage(self, message: StageStarted) -> None:
         case = (

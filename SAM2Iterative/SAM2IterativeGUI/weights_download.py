@@ -9,12 +9,12 @@ from pathlib import Path
 import qt
 from slicer.i18n import tr as _
 
+from SAM2IterativeLib import fetching
 from SAM2IterativeLib.errors import ResourceError, SAM2IterativeError, WeightsError
 from SAM2IterativeLib.presets import PRESETS, preset_path
 from SAM2IterativeLib.process_tree import exit_sentence, kill_tree, start_tree
 from SAM2IterativeLib.worker_client import worker_environment
 
-from . import weights_fetching
 from .worker_process import python_of_slicer
 
 _POLL_MILLISECONDS = 200
@@ -30,7 +30,7 @@ class WeightsDownload:
     Args:
         on_progress: called several times a second.
         on_end: called when one came to its end, but not when it was cancelled.
-        command: what fetches, before the address and the file; Slicer's own Python with ``weights_fetching`` by default.
+        command: what fetches, before the address and the file; Slicer's own Python with ``fetching`` by default.
     """
 
     def __init__(self, on_progress: Callable[[], object], on_end: Ended, command: Sequence[str] = ()) -> None:
@@ -50,7 +50,7 @@ class WeightsDownload:
     @property
     def received(self) -> int:
         """Bytes that came so far."""
-        part = weights_fetching.part_of(preset_path(self._name)) if self.name else None
+        part = fetching.part_of(preset_path(self._name)) if self.name else None
         try:
             return part.stat().st_size if part is not None else 0
         except OSError:  # nothing came yet, or it has just become the file itself
@@ -65,7 +65,7 @@ class WeightsDownload:
         if self._process is not None:
             raise ResourceError(_("another download goes on."), cure=_("Wait until it is done, or cancel it."))
         preset = PRESETS[name]
-        command = self.command or (python_of_slicer(), weights_fetching.__file__)
+        command = self.command or (python_of_slicer(), fetching.__file__)
         arguments = (preset.url, str(preset_path(name)), preset.sha256, str(preset.size))
         try:
             self._process = start_tree([*command, *arguments], worker_environment())
@@ -82,7 +82,7 @@ class WeightsDownload:
             kill_tree(process)
             _finish(process)
             if not PRESETS[self._name].sha256:
-                weights_fetching.part_of(preset_path(self._name)).unlink(missing_ok=True)
+                fetching.part_of(preset_path(self._name)).unlink(missing_ok=True)
 
     def poll(self) -> None:
         """Look how far it is; the timer does this."""
@@ -96,7 +96,7 @@ class WeightsDownload:
         self._timer.stop()
         self._process = None
         said = _finish(process)
-        self._on_end(self._name, None if code == weights_fetching.FETCHED else _failure(self._name, code, said))
+        self._on_end(self._name, None if code == fetching.FETCHED else _failure(self._name, code, said))
 
 
 def _finish(process: subprocess.Popen[bytes]) -> str:
@@ -110,11 +110,11 @@ def _finish(process: subprocess.Popen[bytes]) -> str:
 
 def _failure(name: str, code: int, said: str) -> SAM2IterativeError:
     preset = PRESETS[name]
-    if code == weights_fetching.NOT_THE_PUBLISHED_ONE:
+    if code == fetching.NOT_THE_PUBLISHED_ONE:
         return WeightsError(
             _("the file that came is not the published one, and was deleted."), where=preset.file, cure=_("Try again later.")
         )
-    if code == weights_fetching.NO_CHECKPOINT:
+    if code == fetching.NO_CHECKPOINT:
         return WeightsError(_("what came is no checkpoint of PyTorch, and was deleted."), where=preset.file, cure=_("Try again later."))
     reason = said.splitlines()[-1] if said else exit_sentence(code)
     return ResourceError(

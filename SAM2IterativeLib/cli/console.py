@@ -29,8 +29,9 @@ def problem(sentence: str) -> None:
 
 def remark(name: str, sentence: str, to: Console = console) -> None:
     """Tell what is worth knowing about a case or file."""
-    bare = name.partition(" (")[0]  # "case_1 (set aside)"
-    to.print(f"[yellow]{escape(name)}[/]: {escape(sentence.removeprefix(f'{bare}: '))}", soft_wrap=True, highlight=False)
+    for known in (name, name.rpartition(" (")[0]):  # "case_1", or "case_1 (set aside)"
+        sentence = sentence.removeprefix(f"{known}: ")
+    to.print(f"[yellow]{escape(name)}[/]: {escape(sentence)}", soft_wrap=True, highlight=False)
 
 
 @contextmanager

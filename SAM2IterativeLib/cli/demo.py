@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -27,6 +28,7 @@ _STEPS = DedicatedSettings(first_steps=220)
 _ADAPTED = FoundationSettings(adaptation_steps=25)
 """Few steps, so that the demo ends within minutes on two cores; the project's own defaults are larger."""
 
+_REFERENCES = "references"
 ReporterFor = Callable[[Project], AbstractContextManager[Reporter]]
 
 
@@ -37,14 +39,11 @@ def run_demo(folder: Path, device: str, reporter_for: ReporterFor, stop_asked: C
         Stopped: a person asked to stop.
         ProjectError: the folder holds something else, or the run failed.
     """
-    images, references = folder / "data", folder / "references"
     if folder.exists() and not (folder / "project" / "project.toml").is_file():
         raise ProjectError("the folder exists and is no demo.", where=folder.name, cure="Choose another with --folder.")
     if not folder.exists():
         console.print(f"Generating {CASES} volumes, {LABELLED} of them labelled ...")
-        write_phantom_dataset(images, CASES, LABELLED, SEED, references)
-        with Project.create(folder / "project", _settings()) as project:
-            import_any(project, images / "images", images / "labels", label_names=("background", *LABEL_NAMES[:2]))
+        _generate(folder)
     with Project.open(folder / "project") as project:
         with reporter_for(project) as report:
             rounds = ROUNDS - max(project.journal.rounds(), default=0)
@@ -54,11 +53,21 @@ def run_demo(folder: Path, device: str, reporter_for: ReporterFor, stop_asked: C
                     if stop_asked():
                         raise Stopped
                     raise ProjectError("the demo's run failed, see above.", where=folder.name)
-        scores = evaluate(project, references)
+        scores = evaluate(project, folder / _REFERENCES)
         show_scores(scores, console)
-        path = write_report(project, None, scores, references)
+        path = write_report(project, None, scores, folder / _REFERENCES)
     console.print(f"Report: [bold]{escape(str(path))}[/]  (open it in a browser)", soft_wrap=True, highlight=False)
     console.print(f"Try: {command('status', folder / 'project')}", soft_wrap=True, highlight=False)
+
+
+def _generate(folder: Path) -> None:
+    """Volumes, references and a project; the folder gets its name last, so that a demo that is cut off here can be begun anew."""
+    begun = folder.with_name(f"{folder.name}.unfinished")
+    shutil.rmtree(begun, ignore_errors=True)
+    write_phantom_dataset(begun / "data", CASES, LABELLED, SEED, begun / _REFERENCES)
+    with Project.create(begun / "project", _settings()) as project:
+        import_any(project, begun / "data" / "images", begun / "data" / "labels", label_names=("background", *LABEL_NAMES[:2]))
+    begun.rename(folder)
 
 
 def _settings() -> Settings:

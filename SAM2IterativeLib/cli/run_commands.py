@@ -12,7 +12,8 @@ from typing import Annotated
 import typer
 
 from ..errors import SAM2IterativeError, SettingsError
-from ..messages import Message, Reporter, RunFailed, StageStarted, to_line
+from ..log_text import fault_sentence, records_sent_to, traceback_text
+from ..messages import Log, Message, Reporter, RunFailed, StageStarted, to_line
 from ..project import Project
 from ..settings import replaced
 from ..wording import duration
@@ -131,7 +132,13 @@ def reporter(project: Project, events: bool, stop: StopFlag | None = None) -> It
                 display.show(message)
 
         try:
-            yield report
+            with records_sent_to(lambda text: report(Log(text))):
+                yield report
+        except (SAM2IterativeError, OSError, typer.Exit, typer.BadParameter):
+            raise
+        except Exception as error:  # nobody foresaw it: the log and who reads the events must have it too
+            report(RunFailed(fault_sentence(error), type(error).__name__, traceback_text(error)))
+            raise typer.Exit(1) from error
         finally:
             if display is not None:
                 display.close()

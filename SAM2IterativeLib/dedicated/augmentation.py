@@ -194,9 +194,19 @@ def _resampled(cutout: Cutout, offsets: Tensor) -> tuple[Tensor, Tensor, Tensor]
     where = offsets + torch.tensor(cutout.centre, device=offsets.device).view(3, 1, 1, 1)
     grid = ((2 * where + 1) / size - 1).flip(0).movedim(0, -1).unsqueeze(0)
     image = functional.grid_sample(cutout.image.unsqueeze(0), grid, mode="bilinear", padding_mode="border", align_corners=False)[0]
-    exact = torch.stack([cutout.labels.float(), cutout.weights]).unsqueeze(0)
-    labels, weights = functional.grid_sample(exact, grid, mode="nearest", padding_mode="zeros", align_corners=False)[0]
+    beside = _where_nearest_is_known(offsets.device)
+    exact = torch.stack([cutout.labels.float(), cutout.weights]).unsqueeze(0).to(beside)
+    nearest = functional.grid_sample(exact, grid.to(beside), mode="nearest", padding_mode="zeros", align_corners=False)[0]
+    labels, weights = nearest.to(offsets.device)
     return image, labels, weights
+
+
+def _where_nearest_is_known(device: torch.device) -> torch.device:
+    """Where voxels can be taken by nearest neighbour in 3-D: older torch cannot on MPS ("Unsupported Nearest interpolation").
+
+    On every other device this is the device itself, so that ``to`` copies nothing and no number changes.
+    """
+    return torch.device("cpu") if device.type == "mps" else device
 
 
 def _noise_like(image: Tensor, drawn: Augmentation) -> Tensor:

@@ -68,8 +68,10 @@ class Predictor:
                 if stop():
                     raise Stopped
                 total += self._probabilities(prepared.flip(axes)).flip(axes)
-        on_grid = from_plan((total / total.sum(0, keepdim=True)).numpy(), geometry, self.plan)
-        return np.asarray(on_grid / on_grid.sum(0, keepdims=True), dtype=np.float32)
+            total /= total.sum(0, keepdim=True)
+        on_grid = from_plan(total.numpy(), geometry, self.plan)
+        on_grid /= on_grid.sum(0, keepdims=True)
+        return on_grid
 
     def _mirrorings(self) -> Iterator[tuple[int, ...]]:
         """Sets of axes of (channels, k, j, i) to mirror; the first is empty."""
@@ -91,9 +93,12 @@ class Predictor:
         n = self.plan.neighbours
         last = prepared.shape[1] - 1
         wanted = torch.arange(last + 1).unsqueeze(1) + torch.arange(-n, n + 1)  # (slices, 2n + 1)
-        stacks = prepared[:, wanted.clamp(0, last)].movedim(0, 1).flatten(1, 2)  # (slices, channels * (2n + 1), j, i)
-        parts = [self._forward_slices(part, patch, together) for part in stacks.split(together)]
-        return torch.cat(parts).movedim(0, 1)
+        result = torch.empty(self.plan.classes + 1, *prepared.shape[1:])
+        for at_once in wanted.clamp(0, last).split(together):
+            stack = prepared[:, at_once].movedim(0, 1).flatten(1, 2)  # (slices, channels * (2n + 1), j, i)
+            middle = at_once[:, n]
+            result[:, int(middle[0]) : int(middle[-1]) + 1] = self._forward_slices(stack, patch, together).movedim(0, 1)
+        return result
 
     def _forward_slices(self, stack: Tensor, patch: Sequence[int], together: int) -> Tensor:
         size = stack.shape[2:]

@@ -12,6 +12,7 @@ import time
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -21,6 +22,7 @@ from torch import Tensor, nn
 
 from ..device import Device, repeatable, with_smaller_batches
 from ..errors import SettingsError, Stopped, WeightsError
+from ..files import replace
 from .augmentation import augment, reach, sample_augmentation
 from .cases import TrainingCase
 from .losses import segmentation_loss
@@ -91,7 +93,8 @@ class Task:
     """One training: what, from where, how long.
 
     ``plan`` decides steps and network; ``cases`` on the plan's grid, at least one labelled; ``start`` weights of the previous round,
-    None for round 0; ``checkpoint`` where a resumable state is kept, None for nowhere. If that file exists, training goes on from it.
+    None for round 0; ``checkpoint`` where a resumable state is kept, None for nowhere. If that file exists, training goes on from it,
+    and where it is damaged from the one before it (``checkpoint_files``).
     """
 
     plan: Plan
@@ -113,12 +116,14 @@ class Task:
         return self.plan.learning_rate if self.start is None else self.plan.round_learning_rate
 
     def identity(self) -> dict[str, Any]:
-        """What a checkpoint must agree with to be continued."""
-        cases = 0
+        """What a checkpoint must agree with to be continued; looks through all labels and weights."""
+        cases = start = 0
         for case in self.cases:
-            for part in (case.name.encode(), bytes([case.labelled]), case.labels.tobytes(), case.weights.tobytes()):
-                cases = zlib.crc32(part, cases)
-        start = 0 if self.start is None else zlib.crc32(b"".join(t.numpy().tobytes() for t in self.start.values()))
+            cases = zlib.crc32(case.name.encode() + bytes([case.labelled]), cases)
+            for plane in (*case.labels, *case.weights):  # one at a time: weights of 1 everywhere are a single number until copied
+                cases = zlib.crc32(np.ascontiguousarray(plane).data, cases)
+        for tensor in () if self.start is None else self.start.values():
+            start = zlib.crc32(np.ascontiguousarray(tensor.numpy()).data, start)
         return {"plan": self.plan.digest, "seed": self.seed, "cases": cases, "start": start}
 
 
@@ -135,16 +140,21 @@ def train(task: Task, *, stop: Callable[[], bool] = lambda: False, progress: Pro
 
     Raises:
         Stopped: ``stop`` said so; the state was written to ``task.checkpoint`` first.
-        WeightsError: the checkpoint belongs to another plan, seed or start, or is damaged.
+        WeightsError: the checkpoint belongs to another plan, seed or start, or is damaged like the one before it.
         SettingsError: the loss was not finite a second time, in float32.
         ResourceError: not even one image at a time fits into the device's memory, or the disk is full.
     """
     with repeatable():
         training = _Training(task)
-        if task.checkpoint is not None and task.checkpoint.exists():
-            training.load(task.checkpoint)
+        if task.checkpoint is not None:
+            training.go_on_from(task.checkpoint)
         training.run(stop, progress)
     return training.result()
+
+
+def checkpoint_files(checkpoint: Path) -> tuple[Path, Path]:
+    """The newest state of a training, and the one before it, which is kept for a disk that loses what it wrote last."""
+    return checkpoint, checkpoint.with_name(f"{checkpoint.stem}.previous{checkpoint.suffix}")
 
 
 class _Training:
@@ -169,6 +179,11 @@ class _Training:
         self.together = task.plan.batch  # images that fit into memory at once
         self.snapshot_steps = snapshot_steps(task.steps, task.plan.snapshots)
         self.good = self.state()
+
+    @cached_property
+    def identity(self) -> dict[str, Any]:
+        """The task's, which stays the same for as long as it trains; asked for where there is a checkpoint only."""
+        return self.task.identity()
 
     def run(self, stop: Callable[[], bool], progress: Progress) -> None:
         """Steps until the end, with the duties between them: stop, report, keep, save."""
@@ -285,13 +300,29 @@ class _Training:
     def save(self) -> None:
         """Write the resumable checkpoint, if there is a place for one."""
         if self.task.checkpoint is not None:
+            newest, before = checkpoint_files(self.task.checkpoint)
+            if newest.exists():
+                replace(newest, before)
             tensors, values = self.state()
-            save_weights(self.task.checkpoint, tensors, {"kind": "training", "identity": self.task.identity(), **values})
+            save_weights(self.task.checkpoint, tensors, {"kind": "training", "identity": self.identity, **values})
 
-    def load(self, path: Path) -> None:
-        """Go on from a checkpoint of the same task; one of other cases is left alone."""
-        tensors, values = load_weights(path, cure="Remove it to begin this round's training again.")
-        theirs, ours = values.get("identity"), self.task.identity()
+    def go_on_from(self, checkpoint: Path) -> None:
+        """Go on from the newest whole state of the same task, if there is one; one of other cases is left alone."""
+        there = [file for file in checkpoint_files(checkpoint) if file.exists()]
+        for path in there:
+            try:
+                held = load_weights(path, cure="Remove it to begin this round's training again.")
+            except WeightsError as error:
+                if path == there[-1]:
+                    raise
+                log.warning("%s: %s Training goes on from the state before it.", path.name, error.what)
+            else:
+                self.load(path, *held)
+                return
+
+    def load(self, path: Path, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
+        """Go on from what a checkpoint held."""
+        theirs, ours = values.get("identity"), self.identity
         if values.get("kind") != "training" or not isinstance(theirs, dict) or theirs | {"cases": 0} != ours | {"cases": 0}:
             raise WeightsError(
                 "the checkpoint belongs to another plan, seed or starting point.",

@@ -35,8 +35,13 @@ def save_weights(path: str | Path, weights: Mapping[str, Tensor], description: M
             raise ResourceError(f"the weights cannot be written: {error}.", where=Path(path).name, cure=cure) from error
 
 
+def network_path(models_folder: Path, round: int) -> Path:
+    """Where the network of a round lies among a project's models."""
+    return models_folder / f"round_{round}.safetensors"
+
+
 def load_weights(path: str | Path, cure: str = "Restore it from a copy of the project.") -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Read tensors and their description.
+    """Read tensors and their description. The tensors are copies: Windows replaces no file that is still mapped into memory.
 
     Raises:
         WeightsError: the file is missing, truncated, altered, or none of ours.
@@ -47,7 +52,7 @@ def load_weights(path: str | Path, cure: str = "Restore it from a copy of the pr
     try:
         with safetensors.safe_open(path, framework="pt") as stream:
             header = stream.metadata() or {}
-            tensors = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118 (no mapping)
+            tensors = {name: stream.get_tensor(name).clone() for name in stream.keys()}  # noqa: SIM118 (no mapping)
     except (safetensors.SafetensorError, OSError) as error:
         raise WeightsError(f"the file is no whole safetensors file: {error}.", where=path.name, cure=cure) from error
     if _KEY not in header:

@@ -12,6 +12,7 @@ from ..project import label_of
 from ..settings import Label
 
 _LARGEST = 65535
+_IGNORE = "ignore"
 
 
 def read_description(path: Path) -> dict[str, Any]:
@@ -42,11 +43,22 @@ def described_labels(description: Mapping[str, Any], where: str) -> tuple[Label,
     if not isinstance(table, dict):
         raise DataError("the labels of dataset.json are no table of names and values.", where=where, cure="Correct it.")
     chosen = sorted(
-        (value, name) for value, name in (_value_and_name(entry, where) for entry in table.items()) if value and name != "ignore"
+        (value, name) for value, name in (_value_and_name(entry, where) for entry in table.items()) if value and name != _IGNORE
     )
     if len({value for value, _ in chosen}) != len(chosen):
         raise SettingsError("dataset.json gives one value to two labels.", where=where, cure="Correct it.")
     return tuple(label_of(value, name) for value, name in chosen)
+
+
+def ignored_value(description: Mapping[str, Any], where: str) -> int | None:
+    """The value of nnU-Net's "ignore", which marks voxels that nobody labelled; None if there is none.
+
+    Raises:
+        DataError: see ``described_labels``.
+    """
+    table = description.get("labels") or {}
+    entries = [_value_and_name(entry, where) for entry in table.items()] if isinstance(table, dict) else []
+    return next((value for value, name in entries if name == _IGNORE), None)
 
 
 def described_channels(description: Mapping[str, Any]) -> tuple[str, ...]:

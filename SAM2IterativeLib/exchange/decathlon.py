@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ..errors import DataError
 from ..files import resolve_under, stem_of
 from ..project import Project, Role
-from .dataset_json import described_labels, listed, read_description
+from .dataset_json import described_labels, ignored_value, listed, read_description
 from .importing import Candidate, ImportOptions, ImportReport, OnCase, import_candidates
 
 
@@ -37,7 +38,8 @@ def import_decathlon(
     if not project.values:
         project.add_labels(described_labels(description, root.name))
     entries = [entry for name in ("training", "test") for entry in listed(description, name, root.name)]
-    candidates = [_candidate(root, entry, role) for entry in entries]
+    ignore = ignored_value(description, root.name)
+    candidates = [replace(_candidate(root, entry, role), ignore=ignore) for entry in entries]
     if not candidates:
         raise DataError("dataset.json lists no images.", where=root.name, cure="Choose the folder of a decathlon dataset.")
     return import_candidates(project, candidates, options=options, on_case=on_case)
@@ -47,6 +49,12 @@ def _candidate(root: Path, entry: Any, role: Role | None) -> Candidate:
     table = {"image": entry} if isinstance(entry, str) else entry
     if not isinstance(table, dict) or not isinstance(table.get("image"), str):
         raise DataError(f"dataset.json lists {entry!r}, which names no image.", where=root.name, cure="Correct it.")
-    image = resolve_under(root, table["image"])
-    label = resolve_under(root, table["label"]) if isinstance(table.get("label"), str) else None
+    image = _below(root, table["image"])
+    label = _below(root, table["label"]) if isinstance(table.get("label"), str) else None
     return Candidate(stem_of(image), image, label, role)
+
+
+def _below(root: Path, name: str) -> Path:
+    """A listed file, by the name that the list gives it: what a link leads to may be called anything, or not be here."""
+    resolve_under(root, name)
+    return root / name

@@ -26,7 +26,7 @@ from .terminology import Code, codes_of
 _MAY_LACK = ("PatientName", "PatientID", "PatientBirthDate", "PatientSex", "AccessionNumber", "StudyID", "StudyDate", "StudyTime")
 """Attributes that the standard lets be empty and that de-identified files leave out; highdicom wants them there."""
 
-_MUST_HAVE = ("StudyInstanceUID", "SOPClassUID", "FrameOfReferenceUID")
+_MUST_HAVE = ("StudyInstanceUID", "SOPClassUID", "SOPInstanceUID", "FrameOfReferenceUID")
 """What a segmentation takes over from its images and cannot make up."""
 
 
@@ -40,6 +40,9 @@ def write_segmentation(case: Case, label_map: LabelMap, labels: Sequence[Label],
     lacking = next((name for dataset, name in itertools.product(sources, _MUST_HAVE) if not dataset.get(name)), None)
     if lacking:
         sentence = f"its series does not say its {lacking}, without which there is no DICOM segmentation."
+        raise DataError(sentence, where=case.id, cure="Export it as NIfTI or seg.nrrd.")
+    if len({dataset.SOPInstanceUID for dataset in sources}) < len(sources):
+        sentence = "several of its slices bear the same id (SOPInstanceUID), so a DICOM segmentation cannot name them."
         raise DataError(sentence, where=case.id, cure="Export it as NIfTI or seg.nrrd.")
     segmentation = segmentation_of(sources, label_map, labels, reviewer)
     segmentation.SpecificCharacterSet = "ISO_IR 192"  # UTF-8, since label names may be in any script

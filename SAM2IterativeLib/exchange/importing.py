@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -23,7 +24,8 @@ from ..settings import Label
 from ..volumes import Geometry, LabelMap, Volume, read_label_map, read_volume, resampled_orthonormal
 from .known_images import KnownImages, digest_of, require_no_leak
 from .masks import is_mask, labelled_mask
-from .slicer_segmentation import by_name, read_labels, segments_of
+from .names import composed
+from .slicer_segmentation import by_name, segments_of
 
 OnMismatch = Literal["refuse", "copy geometry", "resample"]
 OnCase = Callable[[int, int, str], None]
@@ -31,6 +33,9 @@ OnCase = Callable[[int, int, str], None]
 
 
 _LEAST_MM, _MOST_MM = 1.0, 3000.0
+_SET_ASIDE, _TAKEN = "set aside", "taken after all"
+"""How the journal calls what an import could not use, and what a later one could."""
+_COUNT = re.compile(r" \(\d+ files?\)$")
 
 
 @dataclass(frozen=True)
@@ -41,6 +46,8 @@ class Candidate:
         identity: tells the same source apart from others; the file's SHA-256 if empty.
         name: wanted case id.
         title: how messages call the case where it has no id yet; ``name`` if empty.
+        files: names of the files of a series, by which a format calls those that it finds wanting.
+        ignore: the value of label maps that marks voxels which nobody labelled (nnU-Net's "ignore"); None if there is none.
         image: the image's file, or the folder of a series.
         label: the label map's file, if there is one.
         role: None: labelled where a label map is, else unlabelled.
@@ -56,6 +63,8 @@ class Candidate:
     read_image: Callable[[Path], Volume] | None = None
     identity: str = ""
     title: str = ""
+    ignore: int | None = None
+    files: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -104,11 +113,13 @@ def import_candidates(
     options: ImportOptions | None = None,
     ignored: Sequence[str] = (),
     unusable: Sequence[tuple[str, str]] = (),
+    remarks: Sequence[tuple[str, str]] = (),
     on_case: OnCase | None = None,
 ) -> ImportReport:
     """Add candidates to a project.
 
-    ``ignored`` are files that are no images, ``unusable`` (name, sentence) those that a format already found wanting.
+    ``ignored`` are files that are no images, ``unusable`` (name, sentence) those that a format already found wanting, ``remarks``
+    (name, sentence) what it found worth knowing.
 
     A project without labels takes them from ``label_names`` and from the values found in the files; one that has labels keeps
     exactly those, and a case with others is set aside.
@@ -118,7 +129,7 @@ def import_candidates(
         ResourceError: the disk is full; what was added stays.
     """
     project.require_writable()
-    intake = _Intake(project, options or ImportOptions(), unusable)
+    intake = _Intake(project, options or ImportOptions(), unusable, remarks)
     intake.settle_labels(candidates, label_names)
     for done, candidate in enumerate(candidates):
         if on_case:
@@ -130,20 +141,26 @@ def import_candidates(
 class _Intake:
     """One import at work."""
 
-    def __init__(self, project: Project, options: ImportOptions, unusable: Sequence[tuple[str, str]]) -> None:
+    def __init__(
+        self, project: Project, options: ImportOptions, unusable: Sequence[tuple[str, str]], remarks: Sequence[tuple[str, str]]
+    ) -> None:
         self.project = project
         self.options = options
         self._added: list[Case] = []
         self._completed: list[Case] = []
         self._known: list[str] = []
         self._set_aside = list(unusable)
-        self._remarks: list[tuple[str, str]] = []
+        self._remarks = list(remarks)
+        self._taken: set[str] = set()
         self._images = KnownImages(project)
 
     def report(self, ignored: Sequence[str]) -> ImportReport:
-        """The outcome; set-aside files are remembered in the journal too."""
+        """The outcome; the journal too remembers what was set aside, and what came in after all."""
+        for name in unusable_files(self.project):
+            if name in self._taken - {_file_of(name) for name, _ in self._set_aside}:
+                self.project.journal.note(_TAKEN, name)
         for name, sentence in self._set_aside:
-            self.project.journal.note("set aside", f"{name}: {sentence}")
+            self.project.journal.note(_SET_ASIDE, f"{name}: {sentence}")
         return ImportReport(
             added=tuple(self._added),
             completed=tuple(self._completed),
@@ -157,7 +174,7 @@ class _Intake:
         """Give a project without labels those that the names and the files tell of."""
         if self.project.values:
             return
-        found, segments = _labels_found(candidates)
+        found, segments = _labels_found(candidates, self.options.resample_sheared)
         values = sorted({value for held in found for value in held if held != (255,)}) or ([1] if (255,) in found else [])
         labels = labels_of_names(names, values) if names else _labels_of(values, segments)
         if labels:
@@ -172,15 +189,19 @@ class _Intake:
 
     def take(self, candidate: Candidate) -> None:
         """Add one candidate, or say why not. A full disk or a lost project ends the import; a bad file does not."""
+        name = candidate.title or candidate.name
         try:
             self._take(candidate)
         except (DataError, ProjectError) as error:
-            self._set_aside.append((candidate.title or candidate.name, error.sentence))
+            self._set_aside.append((name, error.sentence))
+        else:
+            self._taken |= {_file_of(name), *candidate.files}
 
     def _take(self, candidate: Candidate) -> None:
         digest = candidate.identity or digest_of(candidate.image)
         twins = self._images.of_bytes(digest)
-        known = next((t for t in twins if candidate.identity or self.options.opaque_ids or t.source == candidate.image.name), None)
+        source = composed(candidate.image.name)
+        known = next((t for t in twins if candidate.identity or self.options.opaque_ids or composed(t.source) == source), None)
         if known is not None:
             self._complete(known, candidate)
             return
@@ -248,15 +269,13 @@ class _Intake:
 
     def _label(self, candidate: Candidate, image: Volume) -> LabelMap:
         assert candidate.label is not None
-        try:
-            label = read_labels(candidate.label, self.project.settings.labels)
-        except NotOrthonormalError:
-            if not self.options.resample_sheared:
-                raise
-            copy = resampled_orthonormal(candidate.label, label=True)
-            label = by_name(LabelMap(copy.array, copy.geometry), candidate.label, self.project.settings.labels)
-        label = self._on_grid(label, image.geometry, candidate.label.name)
         labels = self.project.settings.labels
+        label = by_name(_label_map(candidate.label, self.options.resample_sheared), candidate.label, labels)
+        if candidate.ignore in label.values:
+            what = f"it holds nnU-Net's label 'ignore' ({candidate.ignore}), which marks what nobody labelled and is not supported."
+            cure = "Give these voxels the labels that they show, 0 where there is nothing, or import the image without its label map."
+            raise DataError(what, where=candidate.label.name, cure=cure)
+        label = self._on_grid(label, image.geometry, candidate.label.name)
         if is_mask(label, labels) and len(labels) == 1:
             self._remarks.append(
                 (candidate.label.name, f"a 0/255 mask: 128 and more was taken as label {labels[0].value} ({labels[0].name}).")
@@ -301,7 +320,33 @@ def resampled_label_map(label: LabelMap, grid: Geometry) -> LabelMap:
     return LabelMap(sitk.GetArrayFromImage(copy), grid)
 
 
-def _labels_found(candidates: Sequence[Candidate]) -> tuple[list[tuple[int, ...]], list[Label]]:
+def unusable_files(project: Project) -> list[str]:
+    """The names of what imports set aside and none has taken since, each once, the oldest first."""
+    found: dict[str, None] = {}
+    for event in project.journal.events():
+        if event.kind == _SET_ASIDE:
+            found[_file_of(event.text.partition(": ")[0])] = None
+        elif event.kind == _TAKEN:
+            found.pop(event.text, None)
+    return list(found)
+
+
+def _file_of(name: str) -> str:
+    """What identifies a set-aside file: a DICOM series stays the same when a missing slice joins it."""
+    return _COUNT.sub("", name)
+
+
+def _label_map(path: Path, resample_sheared: bool) -> LabelMap:
+    try:
+        return read_label_map(path)
+    except NotOrthonormalError:
+        if not resample_sheared:
+            raise
+        copy = resampled_orthonormal(path, label=True)
+        return LabelMap(copy.array, copy.geometry)
+
+
+def _labels_found(candidates: Sequence[Candidate], resample_sheared: bool) -> tuple[list[tuple[int, ...]], list[Label]]:
     """The values of each label map, and of Slicer segmentations in their place the segments that show a voxel.
 
     What cannot be read is named when its case is taken.
@@ -310,7 +355,7 @@ def _labels_found(candidates: Sequence[Candidate]) -> tuple[list[tuple[int, ...]
     segments: list[Label] = []
     for path in (c.label for c in candidates if c.label):
         with contextlib.suppress(SAM2IterativeError):
-            shown, named = read_label_map(path).values, segments_of(path)
+            shown, named = _label_map(path, resample_sheared).values, segments_of(path)
             if named:
                 segments += [segment for segment in named if segment.value in shown]
             else:

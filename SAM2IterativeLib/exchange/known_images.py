@@ -11,6 +11,7 @@ from ..errors import DataError, ProjectError
 from ..files import sha256_of
 from ..project import Case, Project, Role
 from ..volumes import Volume
+from .names import composed
 
 
 class KnownImages:
@@ -30,7 +31,7 @@ class KnownImages:
 
     def of_name(self, name: str) -> list[Case]:
         """The cases that came from a file of this name, those in use first."""
-        return self._staying([case for case in self._cases if case.source == name])
+        return self._staying([case for case in self._cases if composed(case.source) == composed(name)])
 
     def shows(self, case: Case, image: Volume) -> bool:
         """Whether a case's image is this one, voxel for voxel on the same grid; not if the project's copy is damaged."""

@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DataError, ProjectError
-from ..files import require_empty, stem_of, suffix_of, write_text
+from ..files import require_empty, suffix_of, write_text
 from ..project import Case, Project, Role, case_id_of
 from ..volumes import LabelMap, write_label_map, write_volume
-from .dataset_json import described_channels, described_labels, read_description
+from .dataset_json import described_channels, described_labels, ignored_value, read_description
 from .importing import Candidate, ImportOptions, ImportReport, OnCase, import_candidates
+from .names import composed, matching_stem
 from .outgoing import labels_to_export
 
 
@@ -46,7 +47,8 @@ def import_nnunet(
     ending = str(description.get("file_ending", ".nii.gz"))
     candidates = [*_candidates(root / "imagesTr", root / "labelsTr", ending, number)]
     candidates += _candidates(root / "imagesTs", None, ending, number)
-    candidates = [replace(candidate, role=role) for candidate in candidates]
+    ignore = ignored_value(description, root.name)
+    candidates = [replace(candidate, role=role, ignore=ignore) for candidate in candidates]
     if not candidates:
         raise DataError(f"there is no image *_{number:04d}{ending} in imagesTr or imagesTs.", where=root.name, cure="Check the folder.")
     return import_candidates(project, candidates, options=options, on_case=on_case)
@@ -122,10 +124,10 @@ def _export_case(project: Project, case: Case, root: Path, colour: bool, pseudo_
 
 def _candidates(images: Path, labels: Path | None, ending: str, channel: int) -> list[Candidate]:
     mark = f"_{channel:04d}{ending}"
-    found = sorted(p for p in images.iterdir() if p.name.endswith(mark)) if images.is_dir() else []
-    masks = {stem_of(p): p for p in labels.iterdir() if suffix_of(p) == suffix_of(ending)} if labels and labels.is_dir() else {}
+    found = sorted(p for p in images.iterdir() if p.name.endswith(mark) and not p.name.startswith(".")) if images.is_dir() else []
+    masks = {matching_stem(p): p for p in labels.iterdir() if suffix_of(p) == suffix_of(ending)} if labels and labels.is_dir() else {}
     names = [(p, p.name.removesuffix(mark)) for p in found]
-    return [Candidate(name, path, masks.get(name)) for path, name in names]
+    return [Candidate(name, path, masks.get(composed(name))) for path, name in names]
 
 
 def _chosen_channel(description: dict[str, Any], channel: int | None, where: str) -> int:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ..errors import DataError
 from ..files import IMAGE_SUFFIXES, suffix_of
+from ..intake import broken_link
 from ..project import Project, Role
 from .dataset_json import read_description
 from .decathlon import import_decathlon
@@ -29,7 +30,7 @@ def import_any(
     """Import whatever a folder holds.
 
     A dataset.json (or its folder) is read as a Decathlon or nnU-Net dataset, a folder with image files as these, and any other
-    folder is searched for DICOM series.
+    folder is searched for DICOM series, in its subfolders too.
 
     Args:
         project: open for writing.
@@ -52,7 +53,7 @@ def import_any(
         return reader(project, folder, role=role, options=options, on_case=on_case)
     if not folder.is_dir():
         raise DataError("there is no such folder.", where=folder.name, cure="Check the name.")
-    if any(suffix_of(p) in IMAGE_SUFFIXES for p in folder.iterdir() if p.is_file()):
+    if any(suffix_of(p) in IMAGE_SUFFIXES for p in folder.iterdir() if p.is_file() or broken_link(p)):
         if holds_dicom(folder):
             raise DataError("it holds both image files and DICOM series.", where=folder.name, cure="Put them into folders of their own.")
         return import_folder(project, folder, labels, label_names=label_names, role=role, options=options, on_case=on_case)

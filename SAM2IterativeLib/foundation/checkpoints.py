@@ -11,8 +11,10 @@ import pickle
 import struct
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
+from urllib.error import URLError
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -20,6 +22,7 @@ from safetensors.torch import save
 
 from ..device import Device
 from ..errors import ResourceError, SettingsError, WeightsError
+from ..fetching import FETCHED, fetch
 from ..files import sha256_of, write_bytes
 from ..presets import PRESETS, preset_of, preset_path
 from ..settings import from_table
@@ -158,7 +161,7 @@ def export_official(source: Path, target: Path) -> None:
 
 
 def download(name: str, report: Callable[[str], None], consent: bool) -> Path:
-    """Download a preset into ``download_folder``, over https, to a temporary name, checked before it counts.
+    """Download a preset into ``download_folder``, see ``fetching``: over https, what was cut off goes on, checked before it counts.
 
     Args:
         consent: the person has agreed to the size and the source; without it nothing is fetched.
@@ -167,25 +170,26 @@ def download(name: str, report: Callable[[str], None], consent: bool) -> Path:
         WeightsError: no consent, or the file that came is not the published one.
         ResourceError: no connection, or the file cannot be written.
     """
-    import pooch
-    from requests import RequestException
-
     preset, target = preset_of(name), preset_path(name)
     if preset.shipped:
         return locate(name)[0]
     size = f"{preset.size / 1e6:.0f} MB" if preset.size else "a size not published beforehand"
     if not consent:
         raise WeightsError(f"'{name}' is {size} from {preset.url}.", cure="Add --yes to agree to the download.")
+    if target.is_file() and preset.sha256 and sha256_of(target) == preset.sha256:
+        return target
     report(f"Downloading {name} ({size}) from {preset.url}")
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        pooch.retrieve(preset.url, known_hash=f"sha256:{preset.sha256}" if preset.sha256 else None, fname=preset.file, path=target.parent)
-    except RequestException as error:
-        raise ResourceError(f"{preset.url} could not be reached.", cure=f"Place the file here by hand: {target}") from error
+        outcome = fetch(preset.url, target, preset.sha256, preset.size)
+    except (URLError, ConnectionError, TimeoutError, HTTPException) as error:
+        cure = f"Give the command again, which goes on where it was cut off; or place the file here by hand: {target}"
+        raise ResourceError(f"{preset.url} could not be fetched ({getattr(error, 'reason', error)}).", cure=cure) from error
     except OSError as error:
         raise ResourceError(f"could not be written ({error.strerror}).", where=target, cure="Free some space, or allow writing.") from error
     except ValueError as error:
-        raise WeightsError("the file that came is not the published one.", where=preset.file, cure="Try again later.") from error
+        raise WeightsError(f"{error}.", where=preset.file, cure="Try again later.") from error
+    if outcome != FETCHED:
+        raise WeightsError("the file that came is not the published one.", where=preset.file, cure="Try again later.")
     _check_download(name, target)
     return target
 

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from ..device import Device
+from ..device import Device, with_smaller_batches
 from .arithmetic import slice_arithmetic
 from .checkpoints import Foundation
 from .sam2_model import SliceFeatures, encode_images
@@ -23,6 +23,7 @@ from .sam2_model import SliceFeatures, encode_images
 OUTSIDE_LOGIT = -10.0
 """What lies outside the window is background."""
 _ENCODED_TOGETHER = 16
+_CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
@@ -96,23 +97,24 @@ class VolumeFeatures:
     """The encoder's view of one volume.
 
     Attributes:
-        features: one row per slice.
+        features: one row per slice, on the CPU: with official weights a large CT has gigabytes of them.
         window: the part of the slices that it shows.
         shape: (k, j, i) of the volume.
+        device: where a slice's features go when they are asked for.
     """
 
     features: SliceFeatures
     window: Window
     shape: tuple[int, int, int]
+    device: torch.device = _CPU
 
     def of_slice(self, index: int, objects: int = 1) -> SliceFeatures:
-        """One slice's features, repeated for ``objects`` objects."""
-        chosen = torch.full((objects,), index, device=self.features.levels[0].device)
-        return self.features.select(chosen).in_float()
+        """One slice's features on the device, repeated for ``objects`` objects."""
+        return self.features.select(torch.tensor([index])).to(self.device).in_float().select(torch.zeros(objects, dtype=torch.long))
 
     def descriptors(self) -> torch.Tensor:
         """(k, C) unit vectors on the CPU: the mean of each slice's coarsest features (GAP F_z in method (f))."""
-        return F.normalize(self.features.levels[-1].float().mean((2, 3)), dim=-1).cpu()
+        return F.normalize(self.features.levels[-1].mean((2, 3), dtype=torch.float32), dim=-1)
 
 
 def prepare_images(array: np.ndarray, window: Window, foundation: Foundation) -> torch.Tensor:
@@ -126,31 +128,55 @@ def prepare_images(array: np.ndarray, window: Window, foundation: Foundation) ->
         (k, 3, side, side) float32. The compact model wants mean 0 and deviation 1 over the window; the official ones want 0..1 (0.5-99.5
         percentiles of the window, or colours / 255) minus ImageNet's mean over its deviation.
     """
+    return _as_input(_scaled(array, window, foundation), foundation)
+
+
+def _scaled(array: np.ndarray, window: Window, foundation: Foundation) -> torch.Tensor:
+    """(k, 1 or 3, side, side): all slices by one scale. Grey stays one channel until a batch is encoded, to save memory."""
     volume = torch.from_numpy(np.ascontiguousarray(array)).float()
     channels = volume.permute(0, 3, 1, 2) if volume.ndim == 4 else volume[:, None]
     images = F.interpolate(window.crop(channels), size=(foundation.side,) * 2, mode="bilinear", align_corners=False, antialias=True)
-    images = images.expand(-1, 3, -1, -1)
     if foundation.imagenet:
-        images = images / 255 if volume.ndim == 4 else _stretched(images)
-        mean, deviation = torch.tensor([[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]])[:, :, None, None]
-        return (images - mean) / deviation
-    return ((images - images.mean()) / (images.std() + 1e-6)).clamp(-4, 4)
+        return images / 255 if volume.ndim == 4 else _stretched(images)
+    return images.sub_(images.mean()).div_(images.std() + 1e-6).clamp_(-4, 4)
+
+
+def _as_input(images: torch.Tensor, foundation: Foundation) -> torch.Tensor:
+    """(n, 1 or 3, side, side) of ``_scaled`` -> (n, 3, side, side)."""
+    images = images.expand(-1, 3, -1, -1)
+    if not foundation.imagenet:
+        return images
+    mean, deviation = torch.tensor([[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]])[:, :, None, None]
+    return (images - mean) / deviation
 
 
 def _stretched(images: torch.Tensor) -> torch.Tensor:
-    low, high = np.percentile(images[:, 0].numpy(), [0.5, 99.5])
-    return ((images - low) / max(high - low, 1e-6)).clamp(0, 1)
+    low, high = np.percentile(images.numpy(), [0.5, 99.5])
+    return images.sub_(low).div_(max(high - low, 1e-6)).clamp_(0, 1)
 
 
 def encode_volume(foundation: Foundation, array: np.ndarray, window: Window, device: Device) -> VolumeFeatures:
-    """Encode all slices; kept in half precision, since a 40-slice volume has 5 MB of compact features."""
-    images = prepare_images(array, window, foundation)
+    """Encode all slices, as many at once as the device's memory allows.
+
+    They are kept in half precision: a volume of 40 slices has 5 MB of compact features.
+
+    Raises:
+        ResourceError: not even one slice fits.
+    """
+    images = _scaled(array, window, foundation)
+    features, _ = with_smaller_batches(lambda together: _encoded(foundation, images, together, device), _ENCODED_TOGETHER)
+    return VolumeFeatures(features, window, tuple(array.shape[:3]), device.torch)
+
+
+def _encoded(foundation: Foundation, images: torch.Tensor, together: int, device: Device) -> SliceFeatures:
+    """All slices' features in half precision on the CPU; the position codes, which are one for all, stay on the device."""
     parts: list[SliceFeatures] = []
     with torch.inference_mode(), slice_arithmetic(device):
-        for start in range(0, len(images), _ENCODED_TOGETHER):
-            parts.append(encode_images(foundation.model, images[start : start + _ENCODED_TOGETHER].to(device.torch)))
-    levels = [torch.cat([part.levels[i] for part in parts]).half() for i in range(len(parts[0].levels))]
-    return VolumeFeatures(SliceFeatures(levels, parts[0].positions), window, tuple(array.shape[:3]))
+        for batch in images.split(together):
+            part = encode_images(foundation.model, _as_input(batch, foundation).to(device.torch))
+            parts.append(SliceFeatures([level.half().cpu() for level in part.levels], part.positions))
+    levels = [torch.cat(each) for each in zip(*(part.levels for part in parts), strict=True)]
+    return SliceFeatures(levels, parts[0].positions)
 
 
 class FeatureCache:
@@ -165,7 +191,7 @@ class FeatureCache:
 
     def get(self, array: np.ndarray, window: Window) -> VolumeFeatures:
         """The features of ``array`` in ``window``, from the cache or computed."""
-        digest = hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()
+        digest = hashlib.sha256(np.ascontiguousarray(array).reshape(-1).data).hexdigest()
         key = f"{digest} {array.shape} {array.dtype} {window} {self.foundation.digest}"
         if key in self._kept:
             self._kept.move_to_end(key)

@@ -88,12 +88,17 @@ class MemoryBank:
     def __init__(self, settings: MemorySettings, support: Iterable[Entry] = ()) -> None:
         self.settings = settings
         self._entries: dict[int, list[Entry]] = {}
+        self._passed: dict[int, list[Entry]] = {}
         for entry in support:
             self.add(entry)
 
     def add(self, entry: Entry) -> None:
-        """Keep an entry in its class's group."""
-        self._entries.setdefault(entry.class_index, []).append(entry)
+        """Keep an entry in its class's group; of the recent ones, which come in the pass's order, those that a later slice may choose."""
+        if entry.source == "recent":
+            passed = [*self._passed.get(entry.class_index, []), entry]
+            self._passed[entry.class_index] = _within_reach(passed)
+        else:
+            self._entries.setdefault(entry.class_index, []).append(entry)
 
     def chosen(self, query: Query) -> tuple[list[Entry], list[Entry]]:
         """The entries that a query attends to: for the conditioning slots, and for the temporal slots, latest first.
@@ -104,7 +109,7 @@ class MemoryBank:
         group = self._entries.get(query.class_index, [])
         keys = [e for e in group if e.source == "key" and e.slice_index != query.slice_index]
         passed = sorted(
-            (e for e in group if e.source == "recent" and (query.slice_index - e.slice_index) * query.direction > 0),
+            (e for e in self._passed.get(query.class_index, []) if (query.slice_index - e.slice_index) * query.direction > 0),
             key=lambda e: abs(query.slice_index - e.slice_index),
         )
         if self.settings.mode == "G0":
@@ -158,9 +163,21 @@ def _nearest_keys(query: Query, keys: Sequence[Entry], count: int) -> list[Entry
     return [*first, *others][:count]
 
 
+def _within_reach(passed: Sequence[Entry]) -> list[Entry]:
+    """The entries, in the pass's order, that ``chosen`` may still take: a large CT would fill a GPU with all."""
+    good = [e for e in passed if _is_good(e)][-MOST_ENTRIES:]
+    absent = [e for e in passed if not e.present][-1:]
+    kept = {id(e) for e in (*passed[-FARTHEST_POINTER:], *good, *absent)}
+    return [e for e in passed if id(e) in kept]
+
+
+def _is_good(entry: Entry) -> bool:
+    return entry.present and entry.quality > MINIMUM_QUALITY
+
+
 def _recent(passed: Sequence[Entry], count: int) -> list[Entry]:
     """The latest good slices, walking past failures and empty ones; the latest empty slice takes one slot if it is nearer."""
-    good = [e for e in passed if e.present and e.quality > MINIMUM_QUALITY][:count]
+    good = [e for e in passed if _is_good(e)][:count]
     absent = next((e for e in passed if not e.present), None)
     if absent is None or not count or (good and passed.index(absent) > passed.index(good[0])):
         return good

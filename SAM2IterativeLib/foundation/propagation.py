@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -10,12 +11,12 @@ import torch
 import torch.nn.functional as F
 
 from ..device import Device
-from ..guidance.prompts import Prompt
+from ..guidance.prompts import Prompt, logits_of
 from ..settings import MemorySettings
 from .arithmetic import slice_arithmetic
 from .features import VolumeFeatures
 from .memory_bank import Entry, MemoryBank, Query, Source
-from .sam2_model import SAM2Base
+from .sam2_model import SAM2Base, SliceFeatures
 from .tracking import NO_MEMORIES, Memories, Points, SliceResult, encode_memory, padding_points, track_slice
 
 ABSENT_LOGIT = -1024.0
@@ -35,7 +36,8 @@ class Guidance:
         allowed: (C, k) bool, where each class may be at all; None: everywhere.
         positions: (k,) each slice's place along the axis, about 0..1; None: evenly from 0 to 1.
         classes: per slice the classes that the coarse mask shows; None: unknown, which no support entry matches.
-        dense_logits: (C, k, j, i) the network's logits, given on every slice as a prompt that SAM2 may refine; None: on none.
+        dense: (C+1, k, j, i) the network's probabilities, whose logits are given on every slice as a prompt that SAM2 may refine; None: on
+            none.
     """
 
     class_count: int
@@ -43,7 +45,7 @@ class Guidance:
     allowed: np.ndarray | None = None
     positions: np.ndarray | None = None
     classes: Sequence[frozenset[int]] | None = None
-    dense_logits: np.ndarray | None = None
+    dense: np.ndarray | None = None
 
     def may_look_for(self, class_index: int) -> bool:
         """Whether the class is allowed on any slice."""
@@ -65,8 +67,11 @@ class Propagated:
 
     def probabilities(self) -> np.ndarray:
         """(C+1, k, j, i) float32: softmax over [0, logits_1, ..., logits_C]."""
-        logits = torch.from_numpy(self.logits)
-        return competed_probabilities(logits.transpose(0, 1)).transpose(0, 1).numpy()
+        classes, *shape = self.logits.shape
+        result = np.empty((classes + 1, *shape), np.float32)
+        for z in range(shape[0]):
+            result[:, z] = competed_probabilities(torch.from_numpy(self.logits[None, :, z]))[0].numpy()
+        return result
 
 
 def competed_probabilities(logits: torch.Tensor) -> torch.Tensor:
@@ -114,16 +119,16 @@ class Propagator:
         Returns:
             Logits on the volume's grid, averaged over the passes with weights exp(-distance to the key frame / decay) (method (g)).
         """
+        logits = torch.full((guidance.class_count, *volume.shape), LEAST_LOGIT)
+        # Logarithms of the weights so far: the weights themselves vanish far from a key frame, where a single pass has all the say.
+        say = torch.full((guidance.class_count, volume.shape[0]), -math.inf)
         with torch.inference_mode(), slice_arithmetic(self.device):
-            passes = [_Pass(self, volume, guidance, support, direction) for direction in (1, -1)]
-            total = torch.zeros(guidance.class_count, *volume.shape)
-            weights = torch.zeros(guidance.class_count, volume.shape[0])
-            for walk in passes:
-                for z, class_logits, class_weights in walk.slices():
-                    total[:, z] += class_weights[:, None, None] * class_logits.clamp(min=LEAST_LOGIT)
-                    weights[:, z] += class_weights
-        reached = weights > 0
-        logits = torch.where(reached[..., None, None], total / weights.clamp(min=1e-12)[..., None, None], LEAST_LOGIT)
+            for direction in (1, -1):
+                for z, class_logits, class_say in _Pass(self, volume, guidance, support, direction).slices():
+                    together = torch.logaddexp(say[:, z], class_say)
+                    share = torch.where(class_say > -math.inf, (class_say - together).exp(), 0.0)[:, None, None]
+                    logits[:, z] = torch.lerp(logits[:, z], class_logits.clamp(min=LEAST_LOGIT), share)
+                    say[:, z] = together
         supported = self.supported(support)
         silent = frozenset(
             c
@@ -227,7 +232,7 @@ class _Pass:
         self._remember_key_frames()
 
     def slices(self) -> Iterable[tuple[int, torch.Tensor, torch.Tensor]]:
-        """Yield slice, logits (C, j, i) and weights (C,); a class's weight is 0 where this pass does not reach it."""
+        """Yield slice, logits (C, j, i) and logarithms of weights (C,); a class has -infinity where this pass does not reach it."""
         order = range(self.slices_total) if self.direction > 0 else range(self.slices_total - 1, -1, -1)
         for z in order:
             active = [c for c in range(1, self.guidance.class_count + 1) if self._reached(c, z)]
@@ -236,8 +241,8 @@ class _Pass:
             self.owner.stopped()
             logits = self._one_slice(z, active)
             shown = self.volume.window.logits_to_slice(logits[None].float(), self.volume.shape[1:])[0].cpu()
-            weights = torch.tensor([self._weight(c, z) if c in active else 0.0 for c in range(1, self.guidance.class_count + 1)])
-            yield z, shown, weights
+            classes = range(1, self.guidance.class_count + 1)
+            yield z, shown, torch.tensor([self._say(c, z) if c in active else -math.inf for c in classes], dtype=torch.float32)
 
     def _reached(self, c: int, z: int) -> bool:
         """A pass starts at its first key frame; with support alone it starts at the volume's end."""
@@ -247,9 +252,10 @@ class _Pass:
         first = min(keys) if self.direction > 0 else max(keys)
         return (z - first) * self.direction >= 0
 
-    def _weight(self, c: int, z: int) -> float:
+    def _say(self, c: int, z: int) -> float:
+        """The logarithm of the pass's weight, which is 1 for classes without a key frame."""
         behind = [abs(z - key) for key in self.prompts.get(c, {}) if (z - key) * self.direction >= 0]
-        return float(np.exp(-min(behind) / self.owner.decay)) if behind else 1.0
+        return -min(behind) / self.owner.decay if behind else 0.0
 
     def _remember_key_frames(self) -> None:
         """Prompted slices are conditioning memories for the whole pass, also ahead of where it walks.
@@ -273,6 +279,7 @@ class _Pass:
         side = self.owner.model.image_size
         logits = torch.full((self.guidance.class_count, side, side), ABSENT_LOGIT, device=self.owner.device.torch)
         results: dict[int, tuple[Query, SliceResult]] = {}
+        features = self.volume.of_slice(z)
         for c in active:
             if not self._is_allowed(c, z):
                 continue
@@ -284,22 +291,22 @@ class _Pass:
             if not memories.conditioning:
                 continue  # SAM2 would segment anything at all
             number = self.bank.query_number(query)
-            result = self._tracked(c, z, number, memories)
+            result = self._tracked(c, z, features, number, memories)
             logits[c - 1] = result.logits[0, 0].float()
             results[c] = query, result
-        self._remember(z, competed_logits(logits) if self.owner.memory.compete else logits, results)
+        self._remember(features, competed_logits(logits) if self.owner.memory.compete else logits, results)
         return logits
 
-    def _tracked(self, c: int, z: int, number: int, memories: Memories) -> SliceResult:
+    def _tracked(self, c: int, z: int, features: SliceFeatures, number: int, memories: Memories) -> SliceResult:
         """A slice that is no key frame: by its memories, and by the network's logits where the guidance has them."""
         points = dense = None
-        if self.guidance.dense_logits is not None:
+        if self.guidance.dense is not None:
             points = padding_points(1, self.owner.device.torch)
             side = self.owner.model.image_size
-            dense = model_logits(self.volume, self.guidance.dense_logits[c - 1, z], side, self.owner.device)
+            dense = model_logits(self.volume, logits_of(self.guidance.dense[c, z]), side, self.owner.device)
         return track_slice(
             self.owner.model,
-            self.volume.of_slice(z),
+            features,
             number,
             memories,
             points=points,
@@ -323,11 +330,11 @@ class _Pass:
         shown = [key for key, prompt in self.prompts[c].items() if prompt.mask is None or prompt.mask.any()]
         return any(key < z for key in shown) and any(key > z for key in shown)
 
-    def _remember(self, z: int, logits: torch.Tensor, results: dict[int, tuple[Query, SliceResult]]) -> None:
+    def _remember(self, features: SliceFeatures, logits: torch.Tensor, results: dict[int, tuple[Query, SliceResult]]) -> None:
         """The competed logits go into memory; key frames are there already."""
         for c, (query, result) in results.items():
             here = logits[None, c - 1 : c]
-            encode_memory(self.owner.model, self.volume.of_slice(z), result.entry, here, prompted=False)
+            encode_memory(self.owner.model, features, result.entry, here, prompted=False)
             self.bank.add(self._entry(query, "recent", result, here))
 
     def _entry(self, query: Query, source: Source, result: SliceResult, logits: torch.Tensor) -> Entry:

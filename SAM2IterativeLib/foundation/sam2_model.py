@@ -231,7 +231,11 @@ class SliceFeatures:
 
     def select(self, indices: torch.Tensor) -> SliceFeatures:
         """The features of some slices, repeated where an index is repeated."""
-        return SliceFeatures([level.index_select(0, indices) for level in self.levels], self.positions)
+        return SliceFeatures([level.index_select(0, indices.to(level.device)) for level in self.levels], self.positions)
+
+    def to(self, device: torch.device) -> SliceFeatures:
+        """The same on a device."""
+        return SliceFeatures([level.to(device) for level in self.levels], [p.to(device) for p in self.positions])
 
     def in_float(self) -> SliceFeatures:
         """The same in single precision; caches keep half."""

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 
@@ -117,7 +118,16 @@ def encode_memory(model: SAM2Base, features: SliceFeatures, entry: dict[str, Any
     tokens, _, sizes = features.tokens()
     remembered, codes = model._encode_new_memory(tokens, sizes, logits, entry["object_score_logits"], prompted)
     entry["maskmem_features"] = remembered if model.training else remembered.bfloat16()
-    entry["maskmem_pos_enc"] = codes
+    entry["maskmem_pos_enc"] = codes if model.training else _shared(model, codes)
+
+
+_CODES: WeakKeyDictionary[SAM2Base, dict[tuple[Any, ...], list[torch.Tensor]]] = WeakKeyDictionary()
+
+
+def _shared(model: SAM2Base, codes: list[torch.Tensor]) -> list[torch.Tensor]:
+    """One set of position codes for all memories: they depend on the size alone, and are twice as large as what is remembered."""
+    size = (codes[-1].shape, codes[-1].dtype, codes[-1].device)
+    return _CODES.setdefault(model, {}).setdefault(size, codes)
 
 
 def _in_float(entries: dict[int, dict[str, Any]]) -> dict[int, dict[str, Any]]:

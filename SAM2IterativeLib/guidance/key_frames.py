@@ -10,7 +10,7 @@ import numpy as np
 from scipy import ndimage
 
 from ..settings import KeyFrameSettings
-from .arrays import ClassMap, Mask, Probabilities, SliceTable, VoxelMap
+from .arrays import ClassMap, Mask, Probabilities, SliceTable, VoxelMap, classes_of
 from .uncertainty import mask_uncertainty
 
 FULL_AREA = 0.3
@@ -91,7 +91,7 @@ def slice_quality(
     Returns:
         0 where the mask is too small to prompt or no component of it has a mean h_c above ``minimum_confidence``.
     """
-    labels = history.argmax(axis=0)
+    labels = classes_of(history)
     quality = np.zeros((history.shape[0] - 1, history.shape[1]))
     for c in range(1, history.shape[0]):
         areas = (labels == c).sum(axis=(1, 2))

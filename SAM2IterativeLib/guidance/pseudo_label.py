@@ -15,7 +15,7 @@ from scipy import ndimage
 
 from ..metrics import class_dice
 from ..settings import PseudoLabelSettings
-from .arrays import ClassMap, Mask, Probabilities, VoxelMap
+from .arrays import ClassMap, Mask, Probabilities, VoxelMap, classes_of
 
 _STRAY_DISTANCE, _STRAY_SIZE = 0.2, 0.5
 """See ``_strays``."""
@@ -68,22 +68,24 @@ def fuse(
             the history sees none. None: the setting's for all.
         spacing: voxel size (k, j, i) in mm.
     """
-    by_history = history.argmax(axis=0)
+    by_history = classes_of(history)
     if foundation is None:
         by_foundation = np.zeros_like(by_history)
         unheard = np.ones(by_history.shape, dtype=bool)
         fused = history
     else:
-        by_foundation = foundation.argmax(axis=0)
+        by_foundation = classes_of(foundation)
         unheard = np.isin(by_history, list(abstained))
         concerned = np.where(by_history > 0, by_history, by_foundation)
         by_class = np.full(history.shape[0], settings.foundation_share, np.float32)
         by_class[1:] = settings.foundation_share if shares is None else shares
-        share = by_class[concerned]
-        fused = np.where(unheard, history, share * foundation + (1 - share) * history)
+        fused = np.empty_like(history)
+        for z, here in enumerate(concerned):  # slice by slice: whole products would take as much memory again as the sources
+            share = by_class[here]
+            fused[:, z] = np.where(unheard[z], history[:, z], share * foundation[:, z] + (1 - share) * history[:, z])
     trusted = ((by_foundation == by_history) & ~unheard) | (fused.max(axis=0) > settings.trusted_probability)
     weights = trusted.astype(np.float32)
-    labels = fused.argmax(axis=0).astype(np.uint8)
+    labels = classes_of(fused)
     moved = _give_strays_away(labels, fused, single_component, spacing)
     weights[moved] = 0.0
     if lacks(labels, always_shown):
@@ -121,7 +123,7 @@ def foundation_shares(
     shares = np.full(history.shape[0] - 1, settings.foundation_share)
     if foundation is None:
         return shares
-    by_history, by_foundation = history.argmax(axis=0), foundation.argmax(axis=0)
+    by_history, by_foundation = classes_of(history), classes_of(foundation)
     for c, tried in enumerate(foundation_error, 1):
         if (by_history == c).any():
             network = _expected_error(by_history == c, history[c])
@@ -193,8 +195,12 @@ def _strays(labels: NDArray[np.uint8], classes: Collection[int], spacing: tuple[
     look the same, 0.748, 6.5; 0.750, 4.7; 0.751, 4.8.
     """
     strays = np.zeros(labels.shape, dtype=bool)
+    boxes = ndimage.find_objects(labels)
     for c in classes:
-        shown = labels == c
+        if c > len(boxes) or boxes[c - 1] is None:
+            continue
+        box = tuple(slice(max(0, side.start - 1), side.stop + 1) for side in boxes[c - 1])  # with room to dilate
+        shown = labels[box] == c
         components, count = ndimage.label(ndimage.binary_dilation(shown, np.ones((3, 3, 3))))  # over one or two voxels that lack
         if count < 2:
             continue
@@ -205,5 +211,5 @@ def _strays(labels: NDArray[np.uint8], classes: Collection[int], spacing: tuple[
         gaps = np.asarray(ndimage.minimum(far, components, np.arange(1, count + 1)))
         diameter = 2 * (3 * sizes.max() * np.prod(spacing) / (4 * np.pi)) ** (1 / 3)
         gone = (gaps > _STRAY_DISTANCE * diameter) & (sizes < _STRAY_SIZE * sizes.max())
-        strays |= np.concatenate(([False], gone))[components]
+        strays[box] |= np.concatenate(([False], gone))[components]
     return strays

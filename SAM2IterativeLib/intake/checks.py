@@ -14,6 +14,8 @@ import numpy as np
 from ..errors import DataError, GeometryError
 
 ORTHONORMAL_TOLERANCE_MM = 0.05
+GZIP = b"\x1f\x8b"
+"""How a gzip stream begins."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,17 @@ class Findings:
 
     nonfinite: int = 0
     remarks: tuple[str, ...] = ()
+
+
+def broken_link(path: Path) -> bool:
+    """Whether this is a link to a file that is not here, as git-annex, DataLad and DVC leave where the content was not fetched."""
+    return path.is_symlink() and not path.exists()
+
+
+def refuse_broken_link(path: Path) -> None:
+    """Raise DataError if this is a link to a file that is not here."""
+    if broken_link(path):
+        raise DataError("it is a link to a file that is not here.", where=path.name, cure="Fetch it first (git annex get, dvc pull).")
 
 
 class NotOrthonormalError(GeometryError):

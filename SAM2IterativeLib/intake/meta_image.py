@@ -47,6 +47,16 @@ def examine_meta_image(path: Path) -> Findings:
     return Findings()
 
 
+def data_file_of_meta_image(path: Path) -> Path | None:
+    """See ``data_file_of``.
+
+    Raises:
+        DataError: no MetaImage header, or see ``detached_data``.
+    """
+    name = _read_fields(path)[0]["ElementDataFile"]
+    return None if name.upper() == "LOCAL" else detached_data(path, name)
+
+
 def _read_fields(path: Path) -> tuple[dict[str, str], int]:
     fields: dict[str, str] = {}
     with open(path, "rb") as stream:

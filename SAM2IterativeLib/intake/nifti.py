@@ -13,6 +13,7 @@ import numpy as np
 from ..errors import DataError
 from ..files import suffix_of
 from .checks import (
+    GZIP,
     ORTHONORMAL_TOLERANCE_MM,
     Findings,
     gunzipped,
@@ -171,10 +172,17 @@ def read_voxels(path: Path) -> tuple[NiftiHeader, np.ndarray]:
 
 
 def _content(path: Path) -> Iterator[bytes]:
-    if suffix_of(path) == ".nii.gz":
-        yield from gunzipped(path)
-        return
     with open(path, "rb") as stream:
+        compressed = stream.read(len(GZIP)) == GZIP
+        if suffix_of(path) == ".nii.gz":
+            if not compressed:
+                cure = "Rename it to end in .nii, or check that it is a NIfTI image."
+                raise DataError("it is not compressed, though its name says so.", where=path.name, cure=cure)
+            yield from gunzipped(path)
+            return
+        if compressed:
+            raise DataError("it is compressed, though its name does not say so.", where=path.name, cure="Rename it to end in .nii.gz.")
+        stream.seek(0)
         while block := stream.read(1 << 20):
             yield block
 

@@ -114,6 +114,16 @@ def detached_data(header: Path, name: str) -> Path:
     return data
 
 
+def data_file_of_nrrd(path: Path) -> Path | None:
+    """See ``data_file_of``.
+
+    Raises:
+        DataError: no NRRD header, or see ``detached_data``.
+    """
+    fields, _ = read_fields(path)
+    return detached_data(path, fields["data file"]) if "data file" in fields else None
+
+
 def _remarks(fields: dict[str, str]) -> tuple[str, ...]:
     """Without one of the three anatomical spaces nothing says where the patient's left is; readers differ in what they assume."""
     space = fields.get("space", "").lower()

@@ -13,6 +13,8 @@ from .checks import Findings
 _STRIPS, _STRIP_LENGTHS, _TILES, _TILE_LENGTHS = 273, 279, 324, 325
 _TIFF_WIDTHS = {3: 2, 4: 4, 16: 8}
 """Bytes of a SHORT, a LONG and a LONG8: the types in which positions and lengths may stand."""
+_PNG_COLOUR_TYPE, _GREY_WITH_ALPHA = 25, 4
+"""Where a PNG says what its pixels hold, and the kind that SimpleITK refuses (PNG specification, 11.2.2)."""
 _MAGIC = {
     ".png": (b"\x89PNG\r\n\x1a\n",),
     ".jpg": (b"\xff\xd8",),
@@ -31,6 +33,8 @@ def examine_picture(path: Path) -> Findings:
     is_whole = _png_is_whole if suffix == ".png" else _jpeg_is_whole if suffix.startswith(".jp") else _tiff_is_whole
     if not is_whole(content):
         raise DataError("the picture is cut short or altered.", where=path.name, cure="Copy or export it again.")
+    if suffix == ".png" and content[_PNG_COLOUR_TYPE] == _GREY_WITH_ALPHA:
+        raise DataError("it is grey with transparency.", where=path.name, cure="Save it without transparency (alpha channel).")
     return Findings()
 
 

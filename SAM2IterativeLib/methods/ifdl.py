@@ -24,10 +24,11 @@ from ..files import write_text
 from ..foundation.features import VolumeFeatures
 from ..foundation.memory_bank import Entry
 from ..foundation.propagation import Guidance, Propagator, allowed_slices, axial_positions, classes_per_slice
+from ..guidance.arrays import classes_of
 from ..guidance.key_frames import PromptRecord, select_key_frames, slice_dice, slice_quality
-from ..guidance.prompts import Prompt, logits_of, prompts_on, with_reviewed, with_reviewed_masks
+from ..guidance.prompts import Prompt, prompts_on, with_reviewed, with_reviewed_masks
 from ..guidance.pseudo_label import foundation_shares, fuse
-from ..guidance.uncertainty import case_uncertainty, first_history, uncertainty, update_history
+from ..guidance.uncertainty import case_uncertainty, first_history, in_steps, uncertainty, update_history
 from ..project import Case, load_arrays, load_probabilities, save_arrays, save_probabilities
 from ..review import PROPOSAL
 from ..round_files import COARSE, PROMPTS, PROPAGATED, UNCERTAINTY, prompts_text
@@ -106,13 +107,13 @@ class IFDL(NetworkMethod):
         doubt = uncertainty(today, before, now, answer, heard)
         save_probabilities(self.path(round, case, PROBABILITIES), today)
         save_probabilities(self.path(round, case, _HISTORY), now)
-        self.write_classes(round, case, COARSE, today.argmax(0), volume)
-        write_volume(self.path(round, case, UNCERTAINTY), Volume(doubt.map.astype(np.float32), volume.geometry))
+        self.write_classes(round, case, COARSE, classes_of(today), volume)
+        write_volume(self.path(round, case, UNCERTAINTY), Volume(in_steps(doubt.map), volume.geometry))
         return self.outcome(
             round,
             case,
             (PROBABILITIES, _HISTORY, COARSE, UNCERTAINTY),
-            {"uncertainty": case_uncertainty(doubt.map, now.argmax(0), self.run.plan.always_shown)},
+            {"uncertainty": case_uncertainty(doubt.map, classes_of(now), self.run.plan.always_shown)},
         )
 
     def history_files(self, round: int) -> list[Path]:
@@ -128,7 +129,7 @@ class IFDL(NetworkMethod):
         if not path.is_file():
             return None, None
         abstained = load_arrays(self.path(round - 1, case, _RECORD))["abstained"]
-        return load_probabilities(path), ~np.isin(today.argmax(0), abstained)
+        return load_probabilities(path), ~np.isin(classes_of(today), abstained)
 
     # (c)-(g): key frames, prompts, memories, propagation
 
@@ -145,16 +146,16 @@ class IFDL(NetworkMethod):
         files = [PROMPTS, _RECORD]
         shown = [for_people(prompt, grid, run.project.values[c - 1]) for c, found in sorted(prompts.items()) for prompt in found]
         write_text(self.path(round, case, PROMPTS), prompts_text(shown))
-        labels = history.argmax(0)
+        labels = classes_of(history)
         if answer is None:
             self.path(round, case, _ANSWER).unlink(missing_ok=True)  # of an attempt with other prompts that was interrupted
         else:
-            network = grid.turned(load_probabilities(self.path(round, case, PROBABILITIES))).argmax(0)
-            agreed = slice_dice(answer.argmax(0), network, run.class_count)
+            network = classes_of(grid.turned(load_probabilities(self.path(round, case, PROBABILITIES))))
+            agreed = slice_dice(classes_of(answer), network, run.class_count)
             record = record.updated(agreed, {c: [p.slice_index for p in found] for c, found in prompts.items()})
             save_probabilities(self.path(round, case, _ANSWER), grid.turned_back(answer))
             files.append(_ANSWER)
-            labels = np.where(np.isin(labels, list(abstained)), labels, answer.argmax(0)) if abstained else answer.argmax(0)
+            labels = np.where(np.isin(labels, list(abstained)), labels, classes_of(answer)) if abstained else classes_of(answer)
         self.write_classes(round, case, PROPAGATED, grid.turned_back(labels), volume)
         save_arrays(
             self.path(round, case, _RECORD),
@@ -173,10 +174,10 @@ class IFDL(NetworkMethod):
         settings = self.run.settings
         stability = None
         if self.has_past(round, case):
-            before = grid.turned(load_probabilities(self.path(round - 1, case, _HISTORY))).argmax(0)
-            stability = slice_dice(history.argmax(0), before, self.run.class_count)
+            before = classes_of(grid.turned(load_probabilities(self.path(round - 1, case, _HISTORY))))
+            stability = slice_dice(classes_of(history), before, self.run.class_count)
         quality = slice_quality(history, doubt, settings.key_frames, reliability=record.reliability, stability=stability)
-        frames = select_key_frames(quality, history.argmax(0), settings.key_frames)
+        frames = select_key_frames(quality, classes_of(history), settings.key_frames)
         prompts = prompts_on(frames, history, doubt, settings.prompts, settings.key_frames.margin)
         said = self.run.review.training_labels(case) if case.role == "unlabelled" else None
         if said is not None:
@@ -191,7 +192,7 @@ class IFDL(NetworkMethod):
         self, volume: Volume, grid: WorkingGrid, history: np.ndarray, prompts: Mapping[int, Sequence[Prompt]]
     ) -> tuple[np.ndarray | None, frozenset[int]]:
         """SAM2's probabilities (C+1, k, j, i) in the working orientation, and the classes that it said nothing about."""
-        propagator, labels = self._loaded.propagator, with_reviewed_masks(history.argmax(0), prompts)
+        propagator, labels = self._loaded.propagator, with_reviewed_masks(classes_of(history), prompts)
         assert propagator is not None  # loaded by begin_stage
         if not prompts and not self._loaded.support:
             return None, frozenset(range(1, self.run.class_count + 1))
@@ -201,7 +202,7 @@ class IFDL(NetworkMethod):
             allowed_slices(history),
             axial_positions(labels > 0),
             classes_per_slice(labels),
-            logits_of(history[1:]) if self.run.settings.prompts.dense == "everywhere" else None,
+            history if self.run.settings.prompts.dense == "everywhere" else None,
         )
         features = self.features_of(grid.turned(volume.array), labels > 0)
         result = propagator.propagate(features, guidance, self._loaded.support)

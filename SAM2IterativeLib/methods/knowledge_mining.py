@@ -17,10 +17,11 @@ from ..dedicated.prediction import Predictor
 from ..dedicated.weights import load_weights
 from ..files import write_text
 from ..foundation.slice_masks import masks_of_prompts
+from ..guidance.arrays import classes_of
 from ..guidance.pieces import Piece, pieces_of, prompt_for
 from ..guidance.prompts import Prompt
 from ..guidance.pseudo_label import agreement, lacks
-from ..guidance.uncertainty import case_uncertainty, entropy
+from ..guidance.uncertainty import case_uncertainty, entropy, in_steps
 from ..project import Case, load_arrays, load_probabilities, save_arrays, save_probabilities
 from ..round_files import COARSE, PROMPTS, PROPAGATED, UNCERTAINTY, KeyFramePrompt, prompts_text
 from ..volumes import Volume, read_label_map, write_volume
@@ -64,9 +65,9 @@ class KnowledgeMining(NetworkMethod):
         said = self._predictor.predict(volume.array, volume.geometry, stop=self.run.stop_asked)
         doubt = entropy(said)
         save_probabilities(self.path(round, case, PROBABILITIES), said)
-        self.write_classes(round, case, COARSE, said.argmax(0), volume)
-        write_volume(self.path(round, case, UNCERTAINTY), Volume(doubt, volume.geometry))
-        numbers = {"uncertainty": case_uncertainty(doubt, said.argmax(0), self.run.plan.always_shown)}
+        self.write_classes(round, case, COARSE, classes_of(said), volume)
+        write_volume(self.path(round, case, UNCERTAINTY), Volume(in_steps(doubt), volume.geometry))
+        numbers = {"uncertainty": case_uncertainty(doubt, classes_of(said), self.run.plan.always_shown)}
         return self.outcome(round, case, (PROBABILITIES, COARSE, UNCERTAINTY), numbers)
 
     def ask(self, round: int, case: Case) -> Outcome:

@@ -9,8 +9,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ..dedicated.training import PseudoLabelObjective, Task, TrainedNetwork, train
-from ..dedicated.weights import load_weights, save_weights
+from ..dedicated.training import PseudoLabelObjective, Task, TrainedNetwork, checkpoint_files, train
+from ..dedicated.weights import load_weights, network_path, save_weights
 from ..foundation.checkpoints import load_foundation, locate
 from ..foundation.features import FeatureCache, VolumeFeatures, Window
 from ..guidance.convergence import label_stability
@@ -55,7 +55,6 @@ class NetworkMethod(Method):
         """Train f_t from f_{t-1} (round 0: from random weights, on the labelled cases alone)."""
         run = self.run
         start = None if round == 0 else load_weights(weights_path(run, round - 1))[0]
-        unfinished = run.project.models_folder / f"round_{round}_unfinished.safetensors"
         task = Task(
             plan=run.plan,
             cases=training_cases(run, round, self.share_learned(round)),
@@ -63,7 +62,7 @@ class NetworkMethod(Method):
             seed=run.settings.seed + 1000 * round,
             start=start,
             objective=PseudoLabelObjective(run.settings.rounds.unlabelled_weight),
-            checkpoint=unfinished,
+            checkpoint=self._unfinished(round),
         )
         labelled = sum(case.labelled for case in task.cases)
         text = f"{labelled} labelled, {len(task.cases) - labelled} pseudo-labelled cases"
@@ -76,8 +75,14 @@ class NetworkMethod(Method):
         notes = {"kind": "network", "round": round, "plan": run.plan.digest, "precision": result.precision}
         save_weights(weights_path(run, round), result.weights, notes)
         besides = self.keep_besides(round, result, notes)
-        unfinished.unlink(missing_ok=True)
+        # An earlier attempt under another plan may have had more snapshots, which would be taken for this one's.
+        for stale in set(run.project.models_folder.glob(f"round_{round}_snapshot_*.safetensors")) - set(besides):
+            stale.unlink(missing_ok=True)
         return [weights_path(run, round), *besides]
+
+    def _unfinished(self, round: int) -> Path:
+        """Where the state of a training lies until the journal knows its outcome."""
+        return self.run.project.models_folder / f"round_{round}_unfinished.safetensors"
 
     def keep_besides(self, round: int, result: TrainedNetwork, notes: Mapping[str, Any]) -> Sequence[Path]:
         """Write what a method needs of a training besides the network; returns the files."""
@@ -85,6 +90,8 @@ class NetworkMethod(Method):
 
     def process(self, round: int, stage: str, case: Case) -> Outcome:
         """See ``stages``."""
+        for file in checkpoint_files(self._unfinished(round)):  # not in ``train``: what failed before the journal's row would train again
+            file.unlink(missing_ok=True)
         action = {"coarse": self.mark, "propagation": self.ask, "pseudo_label": self.propose}[stage]
         return action(round, case)
 
@@ -182,7 +189,7 @@ class NetworkMethod(Method):
 
 def weights_path(run: RunContext, round: int) -> Path:
     """Where the network of a round lies."""
-    return run.project.models_folder / f"round_{round}.safetensors"
+    return network_path(run.project.models_folder, round)
 
 
 def for_people(prompt: Prompt, grid: WorkingGrid, value: int) -> KeyFramePrompt:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from ..foundation.features import VolumeFeatures
 from ..foundation.memory_bank import Entry
 from ..foundation.propagation import Guidance, Propagator, allowed_slices, axial_positions, classes_per_slice
+from ..guidance.arrays import classes_of
 from ..guidance.key_frames import select_key_frames, slice_quality
 from ..guidance.prompts import prompts_on
 from ..metrics import class_dice
@@ -38,7 +39,7 @@ def error_on(
     frames = select_key_frames(slice_quality(history, doubt, settings.key_frames), labels, settings.key_frames)
     prompts = prompts_on(frames, history, doubt, settings.prompts, settings.key_frames.margin)
     guidance = Guidance(class_count, prompts, allowed_slices(history), axial_positions(labels > 0), classes_per_slice(labels))
-    found = propagator.propagate(features, guidance, support).probabilities().argmax(0)
+    found = classes_of(propagator.propagate(features, guidance, support).probabilities())
     error = 1.0 - class_dice(found, labels, class_count)
     shown = np.isin(np.arange(1, class_count + 1), labels)
     return np.where(shown, error, error[shown].mean() if shown.any() else np.nan)

@@ -24,7 +24,8 @@ def calibrate_object_score(foundation: Foundation, device: Device, volumes: Sequ
     """Lower the object score of ``foundation``'s model, in place, by the one of ``SHIFTS`` that carries truths furthest.
 
     Args:
-        volumes: neither those that the weights were trained on nor those that they are judged by.
+        volumes: not those that the weights were trained on; where it can be had, not those that they are judged by either (``adaptation``
+            has no case to spare for that).
 
     Returns:
         By how much the score (a logit) was lowered. Judged by the mean 3-D Dice of masks and boxes on one slice.

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from ..device import Device
 from ..foundation.checkpoints import Foundation
@@ -35,16 +37,29 @@ MINIMUM_SLICES, MINIMUM_PIXELS, CLASSES_PER_VOLUME = 5, 60, 3
 
 @dataclass(frozen=True)
 class LabelledVolume:
-    """A volume with its truth: ``image`` (k, j, i) or (k, j, i, 3), ``labels`` (k, j, i) class indices 0..C."""
+    """A volume with its truth: ``image`` (k, j, i) or (k, j, i, 3), ``labels`` (k, j, i) class indices 0..C.
+
+    What is asked of the labels over and over is looked up in them once, so they must not change.
+    """
 
     name: str
     image: np.ndarray
     labels: np.ndarray
 
-    @property
+    @cached_property
     def classes(self) -> tuple[int, ...]:
         """The classes that occur."""
         return tuple(int(c) for c in np.unique(self.labels) if c)
+
+    @cached_property
+    def shown_on(self) -> dict[int, NDArray[np.intp]]:
+        """For every class that occurs the slices that show it, ascending."""
+        return {c: np.flatnonzero((self.labels == c).any((1, 2))) for c in self.classes}
+
+    @cached_property
+    def footprint(self) -> NDArray[np.bool_]:
+        """(1, j, i): where any class lies on any slice, around which windows are laid."""
+        return np.asarray((self.labels > 0).any(0, keepdims=True))
 
 
 def generated_volumes(count: int, slices: int = 32, first_seed: int = FIRST_UNSEEN_SEED) -> list[LabelledVolume]:
@@ -126,7 +141,7 @@ def propagation_dice(
     propagator = Propagator(foundation.model, device, memory or MemorySettings())
     scores: dict[str, float] = {}
     for volume in volumes:
-        window = Window.whole(volume.labels.shape[1:]) if whole_slices else Window.around(volume.labels > 0)
+        window = Window.whole(volume.labels.shape[1:]) if whole_slices else Window.around(volume.footprint)
         features = encode_volume(foundation, volume.image, window, device)
         count = max(volume.classes)
         prompts = {

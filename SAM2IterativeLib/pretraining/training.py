@@ -267,7 +267,8 @@ class Pretraining:
         try:
             with safe_open(self.checkpoint, framework="pt", device=self.device.name) as file:
                 notes = json.loads((file.metadata() or {}).get("pretraining", "{}"))
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+                # Copies: the next save replaces the file, which Windows does to none that is still mapped into memory.
+                tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118 - not a dict
         except SafetensorError as error:
             raise WeightsError(
                 "is no checkpoint of a training, or damaged.", where=self.checkpoint, cure="Remove it to begin anew, or choose another one."

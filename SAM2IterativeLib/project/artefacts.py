@@ -55,15 +55,19 @@ def save_probabilities(path: str | Path, probabilities: np.ndarray) -> None:
         path: ends in ``.npz``; holds ``probabilities`` and ``steps`` (255: stored value = round(255 p)).
         probabilities: (C + 1, k, j, i) in [0, 1].
     """
-    stored = np.rint(np.clip(probabilities, 0, 1) * _STEPS).astype(np.uint8)
+    stored = np.empty(probabilities.shape, np.uint8)
+    for c, p_c in enumerate(probabilities):  # class by class: a large CT fills the memory
+        stored[c] = np.rint(np.clip(p_c, 0, 1) * _STEPS)
     save_arrays(path, {"probabilities": stored, "steps": np.array(_STEPS)})
 
 
 def load_probabilities(path: str | Path) -> np.ndarray:
     """Read ``save_probabilities``' file: (C + 1, k, j, i) float32 that sums to 1 over classes, within 1/510 of what was saved."""
     arrays = load_arrays(path)
-    stored = arrays["probabilities"].astype(np.float32) / np.float32(arrays["steps"])
-    return np.asarray(stored / np.maximum(stored.sum(axis=0, keepdims=True), 1e-6), dtype=np.float32)
+    probabilities = arrays["probabilities"].astype(np.float32)
+    probabilities /= np.float32(arrays["steps"])
+    probabilities /= np.maximum(probabilities.sum(axis=0, keepdims=True), 1e-6)
+    return np.asarray(probabilities)
 
 
 def _write_member(archive: zipfile.ZipFile, name: str, array: np.ndarray) -> None:

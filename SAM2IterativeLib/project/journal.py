@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
+from urllib.parse import quote
 
 from ..errors import ProjectError, ResourceError
 from ..files import sha256_of
@@ -104,11 +106,12 @@ class Journal:
             self._database.execute("BEGIN IMMEDIATE")
             try:
                 yield self._database
+                self._database.execute("COMMIT")
             except BaseException:
+                # A COMMIT that failed, since somebody reads all the while, has left the transaction open and the file locked.
                 if self._database.in_transaction:
                     self._database.execute("ROLLBACK")
                 raise
-            self._database.execute("COMMIT")
 
     # Units of work
 
@@ -216,7 +219,7 @@ def now() -> str:
 def _open(path: Path, read_only: bool) -> sqlite3.Connection:
     mode = "ro" if read_only else "rwc"
     with _explained():
-        database = sqlite3.connect(f"{path.absolute().as_uri()}?mode={mode}", uri=True, timeout=20, isolation_level=None)
+        database = sqlite3.connect(_uri(path.absolute(), mode), uri=True, timeout=20, isolation_level=None)
         database.row_factory = sqlite3.Row
         if read_only:
             _finish_interrupted_commit(database, path)
@@ -234,8 +237,17 @@ def _finish_interrupted_commit(database: sqlite3.Connection, path: Path) -> None
     except sqlite3.OperationalError as error:
         if "readonly" not in str(error):
             raise
-        with contextlib.closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True, timeout=20)) as writer:
+        with contextlib.closing(sqlite3.connect(_uri(path.absolute(), "rw"), uri=True, timeout=20)) as writer:
             writer.execute("SELECT 1 FROM sqlite_master").fetchall()
+
+
+def _uri(path: PurePath, mode: str) -> str:
+    """An absolute path as SQLite's URI, always with an empty authority.
+
+    pathlib makes the server of a Windows share the authority, which SQLite refuses; mapped drives are such shares once they are resolved.
+    """
+    name = path.as_posix()
+    return f"file://{quote(os.fsencode(name if name.startswith('/') else '/' + name), safe='/:')}?mode={mode}"
 
 
 @contextlib.contextmanager

@@ -13,6 +13,7 @@ import jinja2
 from .. import __version__
 from ..agreement import comparisons
 from ..errors import DataError, ProjectError
+from ..exchange.importing import unusable_files
 from ..learning import learning_of
 from ..project import Case, Project
 from ..project.journal import now
@@ -78,7 +79,7 @@ def _content(project: Project, evaluation: Mapping[str, Any] | None, references:
         "scale": uncertainty_scale(),
         "review": _review(project),
         "left_out": [(c.id, unpathed(c.set_aside.removeprefix(f"{c.id}: "))) for c in project.cases() if not c.usable],
-        "not_imported": len(project.journal.events("set aside")),
+        "not_imported": len(unusable_files(project)),
         "changed_settings": changed_settings(project.settings),
         "plan": plan_rows(plan),
         "provenance": provenance_of(project),

@@ -8,19 +8,23 @@ import shutil
 import signal
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
 from small_projects import run_rounds, small_project, tiny_weights
 from typer.testing import CliRunner
 
 from SAM2IterativeLib.cli import app
+from SAM2IterativeLib.cli.console import remark
 from SAM2IterativeLib.cli.run_commands import stop_on_interrupt
 from SAM2IterativeLib.errors import DataError, ProjectError, SettingsError
+from SAM2IterativeLib.iteration import Iteration
 from SAM2IterativeLib.learning import note_training
-from SAM2IterativeLib.messages import RoundFinished, RunFailed, RunFinished, from_line
+from SAM2IterativeLib.messages import Log, RoundFinished, RunFailed, RunFinished, from_line
 from SAM2IterativeLib.phantom import phantom_case, write_phantom_dataset
 from SAM2IterativeLib.project import Project
 from SAM2IterativeLib.review import Review
@@ -82,6 +86,19 @@ def test_what_keeps_a_run_from_beginning_is_an_event_too(walk: Path) -> None:
     assert run.returncode == 1
     [event] = map(from_line, run.stdout.splitlines())
     assert isinstance(event, RunFailed) and "in use by process" in event.sentence
+
+
+def test_a_fault_that_nobody_foresaw_is_in_the_log_and_an_event(walk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fault(self: Iteration, *arguments: object, **named: object) -> None:
+        warnings.warn("something is odd", stacklevel=1)
+        raise ValueError("a stride is negative")
+
+    monkeypatch.setattr(Iteration, "run", fault)
+    said, event = (from_line(line) for line in call("run", walk / "p", "--events", code=1).splitlines())
+    assert isinstance(said, Log) and "something is odd" in said.text
+    assert isinstance(event, RunFailed) and "unexpected fault (ValueError: a stride is negative)" in event.sentence
+    assert "in fault" in event.details and "a stride is negative" in (walk / "p" / "log.txt").read_text()
+    assert "a stride is negative" in call("run", walk / "p", code=1)
 
 
 def test_label_names_are_told_and_checked(walk: Path, tmp_path: Path) -> None:
@@ -172,6 +189,23 @@ def test_problems_are_sentences_with_exit_code_1(tmp_path: Path) -> None:
     for words in (("new", tmp_path / "file", "--images", tmp_path), ("status", tmp_path / "file")):
         wrong = run(*words)
         assert wrong.returncode == 1 and "Problem:" in wrong.stderr and "Traceback" not in wrong.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence", "shown"),
+    [
+        ("a", "a: it is empty.", "a: it is empty.\n"),
+        ("a (set aside)", "a: it is empty.", "a (set aside): it is empty.\n"),
+        (
+            "DICOM series of X (3 files) (set aside)",
+            "DICOM series of X (3 files): it is bad.",
+            "DICOM series of X (3 files) (set aside): it is bad.\n",
+        ),
+    ],
+)
+def test_a_remark_says_a_name_once(capsys: pytest.CaptureFixture[str], name: str, sentence: str, shown: str) -> None:
+    remark(name, sentence, Console(file=sys.stdout))
+    assert capsys.readouterr().out == shown
 
 
 def test_a_mistake_in_an_option_is_not_kept(tmp_path: Path) -> None:

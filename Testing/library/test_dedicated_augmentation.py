@@ -9,6 +9,7 @@ import pytest
 import torch
 from dedicated_cases import PLAN_2D, PLAN_3D, STILL, case
 
+from SAM2IterativeLib.dedicated import augmentation
 from SAM2IterativeLib.dedicated.augmentation import Augmentation, augment, reach, sample_augmentation, vary_intensities
 from SAM2IterativeLib.dedicated.cases import TrainingCase
 from SAM2IterativeLib.dedicated.plan import AugmentationPlan, Plan
@@ -52,6 +53,16 @@ def unvaried(plan: Plan, count: int = 4, **options: bool) -> Batch:
 def part(drawn: Augmentation, n: int) -> Augmentation:
     own = {f.name: getattr(drawn, f.name)[n : n + 1] for f in fields(drawn) if f.name != "noise_seed"}
     return Augmentation(**own, noise_seed=drawn.noise_seed)
+
+
+def test_the_nearest_voxels_are_found_beside_an_apple_gpu_and_nowhere_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, beside in (("mps", "cpu"), ("mps:0", "cpu"), ("cuda:1", "cuda:1"), ("cpu", "cpu")):
+        assert augmentation._where_nearest_is_known(torch.device(name)) == torch.device(beside)
+    asked: list[torch.device] = []
+    real = augmentation._where_nearest_is_known
+    monkeypatch.setattr(augmentation, "_where_nearest_is_known", lambda device: asked.append(device) or real(device))
+    unvaried(PLAN_2D)
+    assert set(asked) == {torch.device("cpu")}
 
 
 @pytest.mark.parametrize("plan", PLANS)

@@ -112,6 +112,15 @@ def test_a_full_disk_keeps_the_old_file(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["network.safetensors"]
 
 
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="Linux alone tells what is mapped.")
+def test_what_was_read_lets_go_of_its_file(tmp_path: Path) -> None:
+    """Windows replaces no file that is mapped into memory, and a checkpoint is replaced by the training that it was read for."""
+    path = tmp_path / "network.safetensors"
+    save_weights(path, {"a": torch.arange(100_000.0)}, {})
+    found, _ = load_weights(path)
+    assert found["a"][-1] == 99_999 and str(path) not in Path("/proc/self/maps").read_text()
+
+
 def test_an_empty_tensor_and_a_scalar_survive(tmp_path: Path) -> None:
     tensors = {"empty": torch.zeros(0, 3), "scalar": torch.tensor(4.0)}
     save_weights(tmp_path / "w", tensors, {})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,7 +20,7 @@ from SAM2IterativeLib.dedicated.cases import TrainingCase
 from SAM2IterativeLib.dedicated.networks import Weights
 from SAM2IterativeLib.dedicated.plan import Plan
 from SAM2IterativeLib.dedicated.sampling import Batch, Sampler
-from SAM2IterativeLib.dedicated.training import PseudoLabelObjective, Task, schedule, snapshot_steps, split, train
+from SAM2IterativeLib.dedicated.training import PseudoLabelObjective, Task, checkpoint_files, schedule, snapshot_steps, split, train
 from SAM2IterativeLib.dedicated.weights import content_hash
 from SAM2IterativeLib.device import Device
 from SAM2IterativeLib.errors import SettingsError, Stopped, WeightsError
@@ -89,6 +90,22 @@ def test_a_checkpoint_of_another_training_is_refused(tmp_path: Path) -> None:
         train(task)
 
 
+def test_a_damaged_checkpoint_gives_way_to_the_one_before_it(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    task = Task(replace(SHORT, first_steps=8), cases(SHORT, 2, 1), CPU, checkpoint=tmp_path / "training.safetensors")
+    whole = train(replace(task, checkpoint=None))
+    for count in (3, 2):
+        with pytest.raises(Stopped):
+            train(task, stop=after(count))
+    newest, before = checkpoint_files(tmp_path / "training.safetensors")
+    assert sorted(tmp_path.iterdir()) == sorted([newest, before])
+    newest.write_bytes(newest.read_bytes()[:-50])
+    resumed = train(task)
+    assert content_hash(resumed.weights) == content_hash(whole.weights) and resumed.losses == whole.losses
+    assert "goes on from the state before it" in caplog.text
+    newest.unlink()  # killed between the two renamings
+    assert train(task).losses == whole.losses
+
+
 @pytest.mark.parametrize("part", ["labels", "weights"])
 def test_after_a_review_an_unfinished_training_begins_anew(tmp_path: Path, part: str) -> None:
     task = Task(SHORT, cases(SHORT, 2, 1), CPU, checkpoint=tmp_path / "training.safetensors")
@@ -97,6 +114,29 @@ def test_after_a_review_an_unfinished_training_begins_anew(tmp_path: Path, part:
     decided = replace(task.cases[2], **{part: np.zeros_like(getattr(task.cases[2], part))})
     after_review = replace(task, cases=[*task.cases[:2], decided])
     assert content_hash(train(after_review).weights) == content_hash(train(replace(after_review, checkpoint=None)).weights)
+
+
+def test_the_identity_is_that_of_all_labels_and_weights_as_one(tmp_path: Path) -> None:
+    """So that checkpoints of older versions still count; and weights of 1 everywhere are the same as those written out."""
+    task = Task(SHORT, cases(SHORT, 1, 1), CPU, start={"a": torch.arange(6.0).reshape(2, 3), "b": torch.tensor(3)})
+    content = b"".join(c.name.encode() + bytes([c.labelled]) + c.labels.tobytes() + c.weights.tobytes() for c in task.cases)
+    assert task.start is not None and not any(task.cases[0].weights.strides)
+    start = b"".join(tensor.numpy().tobytes() for tensor in task.start.values())
+    assert task.identity() == {"plan": SHORT.digest, "seed": 0, "cases": zlib.crc32(content), "start": zlib.crc32(start)}
+
+
+def test_all_labels_are_looked_through_once_however_often_it_saves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks, identity = [], Task.identity
+    monkeypatch.setattr(training, "_SAVE_SECONDS", 0.0)
+    monkeypatch.setattr(Task, "identity", lambda task: looks.append(task) or identity(task))
+    task = Task(SHORT, cases(SHORT), CPU, checkpoint=tmp_path / "training.safetensors")
+    with pytest.raises(Stopped):
+        train(task, stop=after(3))
+    assert len(looks) == 1
+    train(task)
+    assert len(looks) == 2
+    train(replace(task, checkpoint=None))
+    assert len(looks) == 2
 
 
 def test_a_later_round_goes_on_from_the_weights_it_is_given() -> None:

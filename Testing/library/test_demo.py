@@ -39,6 +39,22 @@ def test_it_ends_with_a_table_and_a_report_and_continues_where_it_was(short: Non
         assert len(project.journal.rounds()) == done
 
 
+def test_a_demo_cut_off_while_it_made_its_volumes_begins_anew(short: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "demo"
+    with monkeypatch.context() as cut, pytest.raises(KeyboardInterrupt):
+        cut.setattr(demo, "import_any", interrupted)
+        demo._generate(folder)
+    assert not folder.exists()
+    demo._generate(folder)
+    assert [path.name for path in tmp_path.iterdir()] == ["demo"]
+    with Project.open(folder / "project", read_only=True) as project:
+        assert len(project.cases()) == 3
+
+
+def interrupted(*arguments: object, **named: object) -> None:
+    raise KeyboardInterrupt
+
+
 def test_a_folder_that_is_no_demo_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("years of work")
     with pytest.raises(ProjectError, match="is no demo"):

@@ -23,6 +23,12 @@ def test_unknown_device_names_the_known_ones() -> None:
         choose_device("gpu")
 
 
+def test_a_cpu_with_a_number_is_the_cpu() -> None:
+    assert choose_device("cpu:0") == choose_device("cpu")
+    with pytest.raises(ResourceError, match=r"cpu:x.*cannot be used"):
+        choose_device("cpu:x")
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a CUDA device is present")
 def test_an_absent_device_is_refused_and_never_replaced_silently() -> None:
     with pytest.raises(ResourceError, match=r"cuda.*cannot be used.*'auto' or 'cpu'"):
@@ -77,23 +83,31 @@ def test_a_wrong_result_fails_the_trial(monkeypatch: pytest.MonkeyPatch) -> None
     assert "off by" in (devices._complaint("cpu", torch.bfloat16) or "")
 
 
-def test_batches_are_halved_until_they_fit() -> None:
+FULL = (
+    torch.OutOfMemoryError("CUDA out of memory"),
+    RuntimeError("MPS backend out of memory (MPS allocated: 17.92 GiB, max allowed: 18.13 GiB). Tried to allocate 512.00 MiB."),
+)
+"""How devices say that their memory is full."""
+
+
+@pytest.mark.parametrize("full", FULL)
+def test_batches_are_halved_until_they_fit(full: RuntimeError, caplog: pytest.LogCaptureFixture) -> None:
     tried: list[int] = []
-    told: list[int] = []
 
     def action(batch: int) -> str:
         tried.append(batch)
         if batch > 3:
-            raise torch.OutOfMemoryError("full")
+            raise full
         return "done"
 
-    assert with_smaller_batches(action, 13, told.append) == ("done", 3)
-    assert tried == [13, 6, 3] and told == [6, 3]
+    assert with_smaller_batches(action, 13) == ("done", 3)
+    assert tried == [13, 6, 3] and [record.getMessage()[-18:] for record in caplog.records] == ["on with 6 at once.", "on with 3 at once."]
 
 
-def test_full_memory_with_one_item_is_explained() -> None:
+@pytest.mark.parametrize("full", FULL)
+def test_full_memory_with_one_item_is_explained(full: RuntimeError) -> None:
     def action(batch: int) -> None:
-        raise torch.OutOfMemoryError("full")
+        raise full
 
     with pytest.raises(ResourceError, match=r"one item at a time.*device = 'cpu'"):
         with_smaller_batches(action, 4)

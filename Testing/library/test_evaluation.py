@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import unicodedata
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from SAM2IterativeLib.evaluation import evaluate
 from SAM2IterativeLib.files import sha256_of
 from SAM2IterativeLib.learning import note_training
 from SAM2IterativeLib.project import Project, label_of
-from SAM2IterativeLib.references import match_references
+from SAM2IterativeLib.references import match_references, read_reference
 from SAM2IterativeLib.review import Review
 from SAM2IterativeLib.round_files import PROPAGATED
 from SAM2IterativeLib.settings import Settings
@@ -181,6 +182,18 @@ def test_an_id_never_takes_the_reference_of_another_source(tmp_path: Path) -> No
         write_label_map(tmp_path / "references" / "a_b.nii.gz", small_labels())
         matched = match_references(project, tmp_path / "references")
         assert list(matched.of_case) == ["a_b_2"]
+
+
+def test_references_pair_however_accents_are_written_and_links_are_named(project: Project, tmp_path: Path) -> None:
+    name = "Müller"
+    nfd, nfc = (unicodedata.normalize(form, name) for form in ("NFD", "NFC"))
+    project.add_case("d", small_image(4), source=f"{nfd}_0000.nii.gz")
+    write_label_map(tmp_path / "references" / f"{nfc}_seg.nii.gz", small_labels())
+    (tmp_path / "references" / "b.nii.gz").symlink_to("nowhere")
+    matched = match_references(project, tmp_path / "references")
+    assert set(matched.of_case) == {"b", "d"}
+    with pytest.raises(DataError, match="a link to a file that is not here"):
+        read_reference(project, *matched.of_case["b"])
 
 
 def test_before_any_round_there_is_nothing_to_compare(tmp_path: Path) -> None:

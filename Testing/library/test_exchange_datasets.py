@@ -93,6 +93,15 @@ def test_both_ways_of_writing_labels_are_read_in_both_data_sets(empty: Project, 
     assert len(report.added) == 1 and empty.label_names == ("front", "back")
 
 
+def test_nnunets_ignore_is_called_by_its_name(empty: Project, tmp_path: Path) -> None:
+    root = _nnunet(tmp_path / "d", labels={"background": 0, "front": 1, "back": 2, "ignore": 3})
+    write_label_map(root / "labelsTr" / "x_002.nii.gz", small_labels(values=(1, 3)))
+    report = import_any(empty, root)
+    assert [case.id for case in report.added] == ["x_001", "x_009"] and empty.values == (1, 2)
+    assert "it holds nnU-Net's label 'ignore' (3)" in dict(report.set_aside)["x_002"]
+    assert "project.toml" not in dict(report.set_aside)["x_002"]
+
+
 def test_regions_are_refused(empty: Project, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="regions"):
         import_any(empty, _nnunet(tmp_path / "d", labels={"background": 0, "all": [1, 2], "back": 2}))
@@ -112,6 +121,18 @@ def test_decathlon_in(empty: Project, tmp_path: Path) -> None:
     assert [(c.id, c.role) for c in report.added] == [("x_1", "labelled"), ("x_2", "unlabelled")]
     assert empty.label_names == ("Anterior", "Posterior")
     assert "gone.nii.gz: the file does not exist" in dict(report.set_aside)["gone"]
+
+
+def test_a_listed_link_keeps_the_name_that_the_list_gives_it(empty: Project, tmp_path: Path) -> None:
+    """git-annex keeps the content under another name, or elsewhere."""
+    write_volume(tmp_path / "d" / "objects" / "1234.nii.gz", small_image(1))
+    (tmp_path / "d" / "here.nii.gz").symlink_to("objects/1234.nii.gz")
+    (tmp_path / "d" / "gone.nii.gz").symlink_to("objects/5678.nii.gz")
+    description = {"labels": {"1": "x"}, "training": [], "test": ["./here.nii.gz", "./gone.nii.gz"]}
+    (tmp_path / "d" / "dataset.json").write_text(json.dumps(description))
+    report = import_any(empty, tmp_path / "d")
+    assert [(case.id, case.source) for case in report.added] == [("here", "here.nii.gz")]
+    assert "gone.nii.gz: it is a link to a file that is not here" in dict(report.set_aside)["gone"]
 
 
 def test_a_hostile_dataset_stays_in_its_folder(empty: Project, tmp_path: Path) -> None:

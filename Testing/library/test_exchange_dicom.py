@@ -17,7 +17,9 @@ from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
 from SAM2IterativeLib.errors import DataError
 from SAM2IterativeLib.exchange import export_labels, import_any
-from SAM2IterativeLib.exchange.dicom import find_series, read_series
+from SAM2IterativeLib.exchange.dicom import read_series
+from SAM2IterativeLib.exchange.dicom_series import find_series
+from SAM2IterativeLib.exchange.importing import unusable_files
 from SAM2IterativeLib.project import Project
 from SAM2IterativeLib.review import Review
 from SAM2IterativeLib.volumes import LabelMap, write_label_map
@@ -222,7 +224,7 @@ def test_a_slice_that_breaks_off_is_named(project: Project, tmp_path: Path) -> N
     last.write_bytes(last.read_bytes()[:200])
     report = import_any(project, folder)
     assert len(report.added) == 1
-    assert [name for name, _ in report.set_aside] == [last.name] and "is damaged" in report.set_aside[0][1]
+    assert [name for name, _ in report.set_aside] == [f"s/{last.name}"] and "is damaged" in report.set_aside[0][1]
 
 
 @pytest.mark.parametrize("change", [lambda data: data[:1083], lambda data: data.replace(b"US\x02\x00\x08\x00", b"US\x01\x00\x08", 1)])
@@ -233,7 +235,7 @@ def test_a_slice_that_pydicom_cannot_read_is_named(project: Project, tmp_path: P
     last.write_bytes(change(last.read_bytes()))
     report = import_any(project, folder)
     assert len(report.added) == 1
-    assert [name for name, _ in report.set_aside] == [last.name] and "is damaged" in report.set_aside[0][1]
+    assert [name for name, _ in report.set_aside] == [f"s/{last.name}"] and "is damaged" in report.set_aside[0][1]
 
 
 def test_the_list_of_contents_of_a_disc_is_no_broken_slice(project: Project, tmp_path: Path) -> None:
@@ -254,6 +256,103 @@ def test_copies_of_a_slice_and_numbers_with_more_digits_do_no_harm(tmp_path: Pat
     folder = write_series(tmp_path / "s", more_digits)
     shutil.copy(folder / "00.dcm", folder / "copy.dcm")
     assert read_series(find_series(folder)[0], "x").array.shape == (SLICES, 8, 10)
+
+
+def _shared_ids(patient: str = "", brighter: int = 0) -> Change:
+    """Headers as de-identifiers leave them: the same ids in every file of every patient."""
+
+    def change(k: int, data: pydicom.Dataset) -> None:
+        data.PatientID, data.StudyInstanceUID, data.SeriesInstanceUID, data.SOPInstanceUID = patient, "1.2.3", "1.2.4", ""
+        data.PixelData = (np.frombuffer(data.PixelData, np.int16) + np.int16(brighter)).tobytes()
+
+    return change
+
+
+@pytest.mark.parametrize("id", ["", "1.2.5"])
+def test_slices_that_share_an_id_are_no_copies(tmp_path: Path, id: str) -> None:
+    (series,) = find_series(write_series(tmp_path / "s", _with(SOPInstanceUID=id)))
+    assert len(series.files) == SLICES and read_series(series, "x").array.shape == (SLICES, 8, 10)
+
+
+@pytest.mark.parametrize("patients", [("one", "two"), ("", "")])
+def test_patients_who_share_all_other_ids_are_two_cases(project: Project, tmp_path: Path, patients: tuple[str, str]) -> None:
+    """Told apart by who they are, or else by their folders, since both show the same stretch of the body."""
+    for n, patient in enumerate(patients):
+        write_series(tmp_path / "all" / f"p{n}", _shared_ids(patient, 100 * n))
+    report = import_any(project, tmp_path / "all")
+    assert not report.set_aside and [case.id for case in report.added] == ["case_0001", "case_0002"]
+    lowest = [int(project.read_case_image(case).array.min()) for case in report.added]
+    assert lowest == [-1000, -900]
+    assert [("other folders" in sentence) for _, sentence in report.remarks] == ([] if patients[0] else [True, True])
+
+
+def test_what_may_be_one_series_or_several_is_refused(project: Project, tmp_path: Path) -> None:
+    """Slices without ids of their own, one folder each: a volume, or as many patients as folders."""
+    whole = write_series(tmp_path / "s", _shared_ids())
+    for path in sorted(whole.iterdir()):
+        (tmp_path / "all" / path.stem).mkdir(parents=True)
+        shutil.copy(path, tmp_path / "all" / path.stem)
+    report = import_any(project, tmp_path / "all")
+    assert not report.added and "nobody can tell whether that is one series" in report.set_aside[0][1]
+    assert len(import_any(project, whole).added) == 1
+
+
+def test_a_copy_with_another_header_is_a_copy(tmp_path: Path) -> None:
+    folder = write_series(tmp_path / "s")
+    data = pydicom.dcmread(folder / "00.dcm")
+    data.Manufacturer = "Other maker"
+    _write(folder / "copy.dcm", data)
+    assert len(find_series(folder)[0].files) == SLICES
+
+
+def test_slices_with_one_id_make_no_segmentation(project: Project, tmp_path: Path) -> None:
+    import_any(project, write_series(tmp_path / "s", _with(SOPInstanceUID="1.2.5")))
+    Review(project).correct(project.case("case_0001"), _labels(project), reviewer="Ada")
+    assert "bear the same id" in dict(export_labels(project, tmp_path / "out", "dicom").refused)["case_0001"]
+
+
+@pytest.mark.parametrize("name", ["slice.dcm", "IM0099"])
+@pytest.mark.parametrize("length", [0, 100, 500])
+def test_a_file_too_short_to_be_a_slice_is_named(project: Project, tmp_path: Path, name: str, length: int) -> None:
+    folder = write_series(tmp_path / "s")
+    for path in folder.iterdir():
+        path.rename(folder / (f"IM{path.stem}" if name == "IM0099" else path.name))
+    (folder / name).write_bytes(bytes(length))
+    (folder / "README").write_text("no slice")
+    (folder / "._IM0001.dcm").write_bytes(bytes(length))
+    report = import_any(project, folder)
+    assert len(report.added) == 1 and [name for name, _ in report.set_aside] == [f"s/{name}"]
+    assert ("0 bytes" if length == 0 else "is damaged") in report.set_aside[0][1]
+
+
+def test_a_folder_of_empty_slices_says_so(project: Project, tmp_path: Path) -> None:
+    (tmp_path / "s").mkdir()
+    (tmp_path / "s" / "00.dcm").touch()
+    with pytest.raises(DataError, match=r"no whole DICOM file in or below it\. s/00\.dcm: it is empty"):
+        import_any(project, tmp_path / "s")
+
+
+def test_a_link_to_a_slice_that_is_not_here_is_named(project: Project, tmp_path: Path) -> None:
+    folder = write_series(tmp_path / "s")
+    (folder / "99.dcm").symlink_to("nowhere")
+    (folder / ".git").mkdir()
+    shutil.copy(folder / "00.dcm", folder / ".git" / "object.dcm")
+    report = import_any(project, folder)
+    ((name, sentence),) = report.set_aside
+    assert name == "s/99.dcm" and "a link to a file that is not here. Fetch it first" in sentence
+    assert "s/00.dcm" in find_series(folder)[0].files[0].as_posix()
+
+
+def test_a_repaired_series_counts_as_imported(project: Project, tmp_path: Path) -> None:
+    folder = write_series(tmp_path / "s")
+    paths = {int(pydicom.dcmread(p).InstanceNumber): p for p in folder.iterdir()}
+    content = paths[3].read_bytes()
+    paths[3].write_bytes(b"")
+    for _ in range(2):
+        import_any(project, folder)
+    assert len(unusable_files(project)) == 2, "the slice, and its series, each once"
+    paths[3].write_bytes(content)
+    assert len(import_any(project, folder).added) == 1 and unusable_files(project) == []
 
 
 def test_files_without_the_bytes_before_the_header(tmp_path: Path) -> None:

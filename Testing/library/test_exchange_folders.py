@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import unicodedata
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from small_cases import OBLIQUE, small_image, small_labels
 from SAM2IterativeLib.errors import DataError, SettingsError
 from SAM2IterativeLib.exchange import Candidate, ImportOptions, import_any, import_candidates, known_images, write_slicer_segmentation
 from SAM2IterativeLib.exchange.folders import image_files, import_folder
+from SAM2IterativeLib.exchange.importing import unusable_files
 from SAM2IterativeLib.files import sha256_of
 from SAM2IterativeLib.project import Project, label_of
 from SAM2IterativeLib.settings import Label
@@ -92,6 +94,18 @@ def test_bad_files_are_set_aside_and_the_others_go_on(empty: Project, folder: Pa
     assert set(report.ignored) == {"notes.txt", "999.nii.gz"}
     assert len(empty.journal.events("set aside")) == 4
     assert {p.name for p in (empty.folder / "cases").iterdir()} == {"001"}
+
+
+def test_what_was_repaired_is_no_longer_unusable(empty: Project, folder: Path) -> None:
+    whole = {n: (folder / "images" / f"{n:03d}.nii.gz").read_bytes() for n in (1, 3)}
+    for n in whole:
+        (folder / "images" / f"{n:03d}.nii.gz").write_bytes(b"")
+    for _ in range(2):
+        import_any(empty, folder / "images", folder / "labels")
+    assert unusable_files(empty) == ["001", "003"] and len(empty.journal.events("set aside")) == 4
+    (folder / "images" / "001.nii.gz").write_bytes(whole[1])
+    import_any(empty, folder / "images", folder / "labels")
+    assert unusable_files(empty) == ["003"]
 
 
 def test_importing_again_adds_only_what_is_new(empty: Project, folder: Path) -> None:
@@ -276,6 +290,17 @@ def test_sheared_images_are_set_aside_or_resampled_with_their_labels(project: Pr
     assert "resampled copy" in dict(report.remarks)[case.id]
 
 
+def test_a_new_project_takes_its_labels_from_sheared_label_maps(empty: Project, tmp_path: Path) -> None:
+    affine = np.array([[1.0, 0.2, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
+    labels = np.zeros((12, 14, 8), np.uint8)
+    labels[3:9, 3:9, 2:6] = 4
+    for folder, array in (("i", labels.astype(np.float32)), ("l", labels)):
+        (tmp_path / folder).mkdir()
+        nibabel.save(nibabel.Nifti1Image(array, affine), tmp_path / folder / "x.nii.gz")
+    report = import_any(empty, tmp_path / "i", tmp_path / "l", options=ImportOptions(resample_sheared=True))
+    assert [case.role for case in report.added] == ["labelled"] and empty.values == (4,)
+
+
 def test_a_sheared_label_map_must_hold_labels_too(project: Project, tmp_path: Path) -> None:
     affine = np.array([[1.0, 0.2, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
     for folder, array in (("i", np.full((12, 14, 8), 5.0, np.float32)), ("l", np.full((12, 14, 8), 0.8, np.float32))):
@@ -335,6 +360,81 @@ def test_label_maps_beside_their_images(empty: Project, tmp_path: Path) -> None:
     report = import_any(empty, tmp_path)
     assert [c.id for c in report.added] == ["a", "odd_seg"]
     assert "does not lie on its image" in dict(report.set_aside)["b"], "its label map was found"
+
+
+def test_one_folder_given_for_images_and_label_maps(empty: Project, tmp_path: Path) -> None:
+    for n in (1, 2):
+        write_volume(tmp_path / "all" / f"{n}.nii.gz", small_image(n))
+    write_label_map(tmp_path / "all" / "1_drawn.nii.gz", small_labels())
+    with pytest.raises(DataError, match=r"all: it was given for images and label maps, and no file in it bears .* such as _seg"):
+        import_any(empty, tmp_path / "all", tmp_path / "all")
+    assert not empty.cases()
+    (tmp_path / "all" / "1_drawn.nii.gz").rename(tmp_path / "all" / "1_seg.nii.gz")
+    report = import_any(empty, tmp_path / "all", tmp_path / "all" / ".." / "all")
+    assert [(case.id, case.role) for case in report.added] == [("1", "labelled"), ("2", "unlabelled")] and not report.ignored
+
+
+def test_label_maps_beside_images_are_named_where_others_were_given(empty: Project, folder: Path) -> None:
+    write_label_map(folder / "images" / "003_seg.nii.gz", small_labels())
+    assert import_any(empty, folder / "images", folder / "labels").ignored == ("003_seg.nii.gz",)
+
+
+def test_names_pair_however_their_accents_are_written(empty: Project, tmp_path: Path) -> None:
+    name = "Müller Ä"
+    nfd, nfc = (unicodedata.normalize(form, name) for form in ("NFD", "NFC"))
+    assert nfd != nfc
+    write_volume(tmp_path / "i" / f"{nfd}.nii.gz", small_image(1))
+    write_label_map(tmp_path / "l" / f"{nfc}.nii.gz", small_labels())
+    write_volume(tmp_path / "b" / f"{nfc}.nii.gz", small_image(2))
+    write_label_map(tmp_path / "b" / f"{nfd}_seg.nii.gz", small_labels())
+    (case,) = import_any(empty, tmp_path / "i", tmp_path / "l").added
+    assert case.role == "labelled" and [c.role for c in import_any(empty, tmp_path / "b").added] == ["labelled"]
+    (tmp_path / "i" / f"{nfd}.nii.gz").rename(tmp_path / "i" / f"{nfc}.nii.gz")
+    assert not import_any(empty, tmp_path / "i").added
+
+
+def test_links_to_what_is_not_here_are_set_aside(empty: Project, folder: Path) -> None:
+    (folder / "images" / "linked.nii.gz").symlink_to("nowhere")
+    (folder / "labels" / "003.nii.gz").symlink_to("nowhere")
+    report = import_any(empty, folder / "images", folder / "labels")
+    assert [c.id for c in report.added] == ["001", "002", "004"]
+    reasons = dict(report.set_aside)
+    assert set(reasons) == {"linked", "003"} and all("link to a file that is not here. Fetch it first" in text for text in reasons.values())
+    (folder / "links").mkdir()
+    (folder / "links" / "a.nii.gz").symlink_to("nowhere")
+    assert "not here" in dict(import_any(empty, folder / "links").set_aside)["a"]
+    assert [path.name for path in image_files(folder / "links")] == ["a.nii.gz"], "predicting names it too"
+
+
+def test_images_in_subfolders_are_told_once_a_folder(tmp_path: Path, folder: Path) -> None:
+    images, labels = folder / "images", folder / "labels"
+    for path in (
+        images / "p1" / "a.nii.gz",
+        images / "p2" / "deep" / "b.nii.gz",
+        images / ".hidden" / "c.nii.gz",
+        labels / "p1" / "l.nii.gz",
+    ):
+        write_volume(path, small_image(7))
+    (images / "notes").mkdir()
+    with Project.create(images / "project") as made:  # whose own images are no news
+        report = import_any(made, images, labels)
+    told = dict(report.remarks)
+    assert set(told) == {"images", "labels"}
+    assert "images in 2 subfolders (such as p1) were left out" in told["images"] and "1 subfolder (such as p1)" in told["labels"]
+
+
+def test_label_maps_below_the_images_are_searched(empty: Project, folder: Path) -> None:
+    (folder / "labels").rename(folder / "images" / "labels")
+    report = import_any(empty, folder / "images", folder / "images" / "labels")
+    assert not report.remarks and sum(case.role == "labelled" for case in report.added) == 2
+
+
+def test_the_voxels_of_a_header_of_its_own_are_not_left_out(empty: Project, tmp_path: Path) -> None:
+    for n, suffix in enumerate((".mhd", ".nhdr")):
+        sitk.WriteImage(sitk.GetImageFromArray(small_image(n).array), str(tmp_path / f"x{n}{suffix}"))
+    (tmp_path / "other.raw").write_bytes(b"x")
+    report = import_any(empty, tmp_path)
+    assert len(report.added) == 2 and report.ignored == ("other.raw",)
 
 
 def test_one_label_map_belongs_to_one_image(empty: Project, tmp_path: Path) -> None:

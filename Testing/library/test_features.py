@@ -7,7 +7,9 @@ import pytest
 import torch
 from tiny_sam2 import CPU, SIDE, ball_volume, encoded, tiny_foundation
 
+from SAM2IterativeLib.foundation import features
 from SAM2IterativeLib.foundation.features import OUTSIDE_LOGIT, FeatureCache, VolumeFeatures, Window, encode_volume, prepare_images
+from SAM2IterativeLib.foundation.sam2_model import SAM2Base, SliceFeatures, encode_images
 
 FOUNDATION = tiny_foundation()
 
@@ -167,6 +169,22 @@ def test_many_slices_encoded_in_batches_are_those_of_one_by_one() -> None:
             alone = FOUNDATION.model.forward_image(images[z : z + 1])["backbone_fpn"][-1]
         # kept in half precision
         torch.testing.assert_close(together.of_slice(z).levels[-1], alone, atol=2e-3, rtol=2e-3)
+
+
+def test_slices_are_encoded_fewer_at_once_where_memory_is_short(monkeypatch: pytest.MonkeyPatch) -> None:
+    image, _ = ball_volume(slices=7)
+    window, tried = Window.whole(image.shape[1:]), []
+
+    def short_of_memory(model: SAM2Base, images: torch.Tensor) -> SliceFeatures:
+        tried.append(len(images))
+        if len(images) > 4:
+            raise torch.OutOfMemoryError
+        return encode_images(model, images)
+
+    plenty = encode_volume(FOUNDATION, image, window, CPU)
+    monkeypatch.setattr(features, "encode_images", short_of_memory)
+    assert same(encode_volume(FOUNDATION, image, window, CPU), plenty)
+    assert tried == [7, 7, 4, 3]
 
 
 def test_of_slice_repeats_a_slice_per_object_in_single_precision() -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 from tiny_sam2 import full_disk
 
 from SAM2IterativeLib import files
@@ -101,7 +102,7 @@ def test_a_forbidden_folder_is_told_in_a_sentence(tmp_path: Path, monkeypatch: p
 
 
 def test_a_rename_that_windows_refuses_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    real, refusals = os.replace, [32, 5, 33]
+    real, refusals = os.replace, [32, 5, 33, 1224]
 
     def busy(source: Path, target: Path) -> None:
         if refusals:
@@ -114,6 +115,55 @@ def test_a_rename_that_windows_refuses_is_tried_again(tmp_path: Path, monkeypatc
     monkeypatch.setattr(files.time, "sleep", lambda _: None)
     files.write_text(tmp_path / "a.txt", "x")
     assert (tmp_path / "a.txt").read_text() == "x"
+
+
+def windows_error(code: int, *names: str) -> OSError:
+    """As Windows would raise it; 1224 has no POSIX number of its own."""
+    error = OSError(errno.EINVAL if code == 1224 else errno.EACCES, "refused", *(names[:1]), *((None, names[1]) if names[1:] else ()))
+    error.winerror = code  # type: ignore[attr-defined]
+    return error
+
+
+@pytest.mark.parametrize("code", [5, 32, 33, 1224])
+def test_a_file_that_stays_open_elsewhere_is_told_as_such(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int) -> None:
+    path = tmp_path / "a.txt"
+    files.write_text(path, "old")
+
+    def held(source: Path, target: Path) -> None:
+        raise windows_error(code, str(source), str(target))
+
+    monkeypatch.setattr(os, "replace", held)
+    monkeypatch.setattr(files.time, "sleep", lambda _: None)
+    with pytest.raises(ResourceError, match=r"a\.txt: another program holds this file open\. Close it"):
+        files.write_text(path, "new")
+    assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
+
+
+def test_a_folder_that_windows_does_not_let_be_made_is_not_held_by_anybody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise windows_error(5, str(tmp_path))
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    with pytest.raises(ResourceError, match="may not be written"):
+        files.write_text(tmp_path / "new" / "a.txt", "x")
+
+
+@pytest.mark.parametrize("data_name", ["plain.raw", "Zähne.raw"])
+@pytest.mark.parametrize("suffix", [".mhd", ".nhdr", ".nrrd"])
+def test_a_stand_in_for_windows_holds_the_whole_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str, data_name: str) -> None:
+    path, voxels = tmp_path / f"Zähne{suffix}", np.arange(60, dtype=np.int16).reshape(3, 4, 5)
+    sitk.WriteImage(sitk.GetImageFromArray(voxels), str(path))
+    if suffix != ".nrrd":
+        (tmp_path / "Zähne.raw").rename(tmp_path / data_name)
+        path.write_bytes(path.read_bytes().replace("Zähne.raw".encode(), data_name.encode()))
+    before = path.read_bytes()
+    monkeypatch.setattr(files, "_LOCAL_CODE_PAGE", True)
+    with files.path_for_itk(path) as readable:
+        assert str(readable).isascii()
+        assert np.array_equal(sitk.GetArrayFromImage(sitk.ReadImage(str(readable))), voxels)
+        if suffix != ".nrrd":
+            assert data_name not in readable.read_text(encoding="utf-8"), "that name lies in another folder"
+    assert path.read_bytes() == before and not readable.exists()
 
 
 @pytest.mark.parametrize("name", ["../x", "/etc/passwd", "a/../../x"])
@@ -143,3 +193,15 @@ def test_too_little_space_is_refused_before_writing(tmp_path: Path) -> None:
     files.require_space(tmp_path / "not" / "there", 1)
     with pytest.raises(ResourceError, match="MB free"):
         files.require_space(tmp_path, 10**18)
+
+
+def test_many_files_may_be_open() -> None:
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (256, before[1]))
+        files.allow_open_files(300)
+        assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] >= 556
+        files.allow_open_files(1)
+        assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] >= 556, "never fewer than before"
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +16,8 @@ from small_cases import OBLIQUE
 from small_projects import CPU, small_project
 
 from SAM2IterativeLib.dedicated.networks import build_network, weights_of
-from SAM2IterativeLib.dedicated.weights import save_weights
+from SAM2IterativeLib.dedicated.prediction import Predictor
+from SAM2IterativeLib.dedicated.weights import network_path, save_weights
 from SAM2IterativeLib.errors import DataError, ProjectError, Stopped
 from SAM2IterativeLib.inference import RECORD, predict_folder, trained_network
 from SAM2IterativeLib.iteration import TRAINING, Iteration
@@ -28,7 +30,7 @@ from SAM2IterativeLib.volumes import Geometry, Volume, read_label_map, write_lab
 def finish_training(project: Project, round: int, seed: int) -> None:
     """A network with random weights in place of a trained one."""
     plan = Iteration(project, CPU, lambda message: None).plan()
-    path = project.models_folder / f"round_{round}.safetensors"
+    path = network_path(project.models_folder, round)
     save_weights(path, weights_of(build_network(plan, seed)), {"kind": "network"})
     project.journal.finish_unit(round, TRAINING, "", [path])
 
@@ -87,6 +89,22 @@ def test_voxels_that_are_no_numbers_are_told(project: Project, tmp_path: Path) -
     assert warned.startswith("a.nrrd: ") and "1" in warned
 
 
+def test_an_image_too_large_for_memory_does_not_cost_the_others(
+    project: Project, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    predict = Predictor.predict
+
+    def short_of_memory(self: Predictor, image: np.ndarray, *arguments: Any, **named: Any) -> np.ndarray:
+        if image.shape == (5, 24, 30):
+            raise MemoryError
+        return predict(self, image, *arguments, **named)
+
+    monkeypatch.setattr(Predictor, "predict", short_of_memory)
+    result = predict_folder(project, images, tmp_path / "labels", CPU)
+    assert result.written == ("b.nrrd", "c.png")
+    assert ("a.nii.gz", "the memory of this computer does not suffice") in [(name, said[10:54]) for name, said in result.set_aside]
+
+
 def test_it_goes_on_after_a_stop_and_keeps_what_is_whole(project: Project, images: Path, tmp_path: Path) -> None:
     output = tmp_path / "labels"
     with pytest.raises(Stopped):
@@ -100,6 +118,20 @@ def test_it_goes_on_after_a_stop_and_keeps_what_is_whole(project: Project, image
     (output / "b.nrrd").write_bytes(whole[:-20])
     predict_folder(project, images, output, CPU)
     assert (output / "b.nrrd").read_bytes() == whole, "a file that is not whole is made again"
+
+
+def test_a_stop_during_the_last_image_comes_too_late(project: Project, images: Path, tmp_path: Path) -> None:
+    output = tmp_path / "labels"
+    assert len(predict_folder(project, images, output, CPU, stop=(output / "c.png").exists).written) == 3
+
+
+def test_a_link_to_nothing_is_named_and_the_others_go_on(project: Project, images: Path, tmp_path: Path) -> None:
+    predict_folder(project, images, tmp_path / "labels", CPU)
+    (images / "a.nii.gz").unlink()
+    (images / "a.nii.gz").symlink_to(tmp_path / "annex" / "a.nii.gz")
+    result = predict_folder(project, images, tmp_path / "labels", CPU)
+    assert result.written == ("b.nrrd", "c.png")
+    assert any(name == "a.nii.gz" and "link to a file that is not here" in said for name, said in result.set_aside)
 
 
 def test_it_goes_on_after_a_kill_at_the_first_file(project: Project, images: Path, tmp_path: Path) -> None:

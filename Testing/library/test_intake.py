@@ -11,10 +11,11 @@ import nibabel
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from PIL import Image
 from small_cases import small_image
 
 from SAM2IterativeLib.errors import DataError
-from SAM2IterativeLib.intake import NotOrthonormalError, examine
+from SAM2IterativeLib.intake import NotOrthonormalError, data_file_of, examine
 from SAM2IterativeLib.volumes import read_volume, write_volume
 
 FORMATS = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd", ".nhdr")
@@ -94,6 +95,44 @@ def test_empty_and_foreign_files_are_refused(tmp_path: Path, suffix: str, conten
     path.write_bytes(content)
     with pytest.raises(DataError, match=f"bad{suffix}: "):
         examine(path)
+
+
+def test_a_name_that_lies_about_compression_is_told(tmp_path: Path) -> None:
+    plain = _written(tmp_path, ".nii").rename(tmp_path / "plain.nii.gz")
+    with pytest.raises(DataError, match=r"plain\.nii\.gz: it is not compressed, though its name says so\. Rename it to end in \.nii"):
+        examine(plain)
+    zipped = _written(tmp_path, ".nii.gz").rename(tmp_path / "zipped.nii")
+    with pytest.raises(DataError, match=r"zipped\.nii: it is compressed, though its name does not say so\. Rename it to end in \.nii\.gz"):
+        examine(zipped)
+
+
+def test_a_link_to_what_is_not_here_is_told(tmp_path: Path) -> None:
+    (tmp_path / "a.nii.gz").symlink_to(".git/annex/objects/a.nii.gz")
+    with pytest.raises(
+        DataError, match=r"a\.nii\.gz: it is a link to a file that is not here\. Fetch it first \(git annex get, dvc pull\)"
+    ):
+        examine(tmp_path / "a.nii.gz")
+
+
+def test_a_pointer_of_git_lfs_is_told(tmp_path: Path) -> None:
+    (tmp_path / "a.nii.gz").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:12\nsize 34\n")
+    with pytest.raises(DataError, match=r"a pointer of Git LFS, not the image itself\. Fetch it first \(git lfs pull\)"):
+        examine(tmp_path / "a.nii.gz")
+
+
+def test_the_file_that_holds_a_headers_voxels_is_known(tmp_path: Path) -> None:
+    for suffix in (".mhd", ".nhdr", ".mha"):
+        path = _written(tmp_path, suffix)
+        data = data_file_of(path)
+        assert (None if data is None else data.suffix in (".zraw", ".raw", ".gz")) is (None if suffix == ".mha" else True)
+    (tmp_path / "bad.mhd").write_text("no header")
+    assert data_file_of(tmp_path / "bad.mhd") is None
+
+
+def test_grey_with_transparency_is_told(tmp_path: Path) -> None:
+    Image.fromarray(np.zeros((20, 20, 2), np.uint8)).save(tmp_path / "a.png")
+    with pytest.raises(DataError, match="grey with transparency"):
+        read_volume(tmp_path / "a.png")
 
 
 def test_unknown_formats_and_missing_files_are_refused(tmp_path: Path) -> None:

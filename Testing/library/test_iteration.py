@@ -8,22 +8,30 @@ import signal
 import subprocess
 import sys
 import textwrap
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from small_projects import CPU, artefact_hashes, run_rounds, small_project
 
-from SAM2IterativeLib.errors import DataError, SettingsError, Stopped
+from SAM2IterativeLib import round_numbers
+from SAM2IterativeLib.dedicated import training
+from SAM2IterativeLib.dedicated.cases import TrainingCase, prepare_labels
+from SAM2IterativeLib.dedicated.weights import save_weights
+from SAM2IterativeLib.errors import DataError, ResourceError, SettingsError, Stopped
 from SAM2IterativeLib.files import sha256_of
 from SAM2IterativeLib.geometry import Geometry
 from SAM2IterativeLib.iteration import Iteration, run_safely
 from SAM2IterativeLib.messages import CaseSetAside, Message, RoundFinished, RunFailed, RunFinished, StageFinished, Warned
-from SAM2IterativeLib.methods.method import RunContext
-from SAM2IterativeLib.methods.training_set import training_cases
+from SAM2IterativeLib.methods.ifdl import IFDL
+from SAM2IterativeLib.methods.method import Outcome, RunContext
+from SAM2IterativeLib.methods.training_set import _Shelf, training_cases
 from SAM2IterativeLib.phantom import phantom_case
-from SAM2IterativeLib.project import Project
+from SAM2IterativeLib.preparation import Preparation
+from SAM2IterativeLib.project import Case, Project
 from SAM2IterativeLib.review import Review
 from SAM2IterativeLib.settings import Label, Settings, replaced
 from SAM2IterativeLib.volumes import LabelMap, Volume, write_label_map
@@ -156,6 +164,28 @@ def test_a_damaged_case_is_set_aside_and_the_others_go_on(tmp_path: Path, weight
         assert max(project.journal.rounds()) == 2
 
 
+@pytest.mark.parametrize("full", [MemoryError(), torch.OutOfMemoryError("CUDA out of memory")])
+def test_a_case_that_memory_does_not_suffice_for_is_named_and_tried_again(
+    full: Exception, tmp_path: Path, weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ask = IFDL.ask
+
+    def too_large(self: IFDL, round: int, case: Case) -> Outcome:
+        if case.id == "case_3":
+            raise full
+        return ask(self, round, case)
+
+    with small_project(tmp_path / "project", weights) as project:
+        messages: list[Message] = []
+        with monkeypatch.context() as short:
+            short.setattr(IFDL, "ask", too_large)
+            run_rounds(project, 1, messages)
+        [aside] = [m for m in messages if isinstance(m, CaseSetAside)]
+        assert aside.case == "case_3" and aside.sentence.startswith("case_3: the memory of ") and max(project.journal.rounds()) == 1
+        run_rounds(project, 1)
+        assert not project.case("case_3").set_aside and project.artefact(2, "case_3", "pseudo_label.nii.gz").is_file()
+
+
 def test_a_case_whose_file_is_back_is_used_again(tmp_path: Path, weights: Path) -> None:
     with small_project(tmp_path / "project", weights) as project:
         image = project.case("case_3").image
@@ -175,6 +205,32 @@ def test_edited_label_values_end_the_run_before_anything_is_learned(tmp_path: Pa
         with pytest.raises(SettingsError, match=r"project\.toml: case_0: the label map holds \(1\)"):
             run_rounds(project, 1)
         assert not project.journal.units() and not any(case.set_aside for case in project.cases())
+
+
+def test_a_decision_about_a_label_that_is_gone_sets_its_case_aside_and_the_others_go_on(tmp_path: Path, weights: Path) -> None:
+    with small_project(tmp_path / "project", weights) as project:
+        file = project.folder / "project.toml"
+        without_vessel = file.read_text()
+        project.add_labels((Label(257, "vessel"),))
+        case = project.case("case_2")
+        drawn = np.full(project.read_case_image(case).array.shape, 257, np.uint16)
+        drawn[2:4] = 1
+        Review(project).correct(case, LabelMap(drawn, project.read_case_image(case).geometry), reviewer="A")
+        with_vessel = file.read_text()
+        file.write_text(without_vessel)
+    with Project.open(tmp_path / "project") as project:
+        assert project.values == (1, 2)
+        messages: list[Message] = []
+        Preparation(project, CPU, messages.append).ready()
+        [aside] = [m for m in messages if isinstance(m, CaseSetAside)]
+        assert aside.case == "case_2"
+        assert aside.sentence.startswith("case_2: what people decided about it holds (257); known labels are (1, 2). Give project.toml")
+        assert [case.id for case in project.cases(usable=True)] == ["case_0", "case_1", "case_3"]
+        file.write_text(with_vessel)
+        project.plan_path.unlink()
+    with Project.open(tmp_path / "project") as project:
+        Preparation(project, CPU, lambda m: None).ready()
+        assert not project.case("case_2").set_aside
 
 
 @pytest.mark.parametrize("gone", [False, True])
@@ -343,6 +399,66 @@ def test_a_review_while_a_training_rests_does_not_block_it(tmp_path: Path, weigh
         assert max(project.journal.rounds()) == 2 and not list(project.models_folder.glob("*unfinished*"))
 
 
+def test_a_training_whose_end_could_not_be_noted_is_not_repeated(tmp_path: Path, weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    advance, steps = training._Training.advance, []
+    monkeypatch.setattr(training, "_SAVE_SECONDS", 0.0)
+    monkeypatch.setattr(training._Training, "advance", lambda self: steps.append(advance(self)))
+
+    def full(*arguments: object) -> None:
+        raise ResourceError("the disk is full.")
+
+    with small_project(tmp_path / "project", weights, steps=4) as project:
+        with monkeypatch.context() as patch:
+            patch.setattr(project.journal, "finish_unit", full)
+            with pytest.raises(ResourceError):
+                run_rounds(project, 1)
+        whole = sha256_of(project.models_folder / "round_0.safetensors")
+        assert len(steps) == 4 and (project.models_folder / "round_0_unfinished.safetensors").is_file()
+        run_rounds(project, 1)
+        assert len(steps) == 4 + 2, "those of round 1 alone"
+        assert sha256_of(project.models_folder / "round_0.safetensors") == whole
+        assert not list(project.models_folder.glob("*unfinished*"))
+
+
+def test_snapshots_of_an_attempt_that_had_more_are_not_taken_for_this_ones(tmp_path: Path, weights: Path) -> None:
+    with small_project(tmp_path / "project", weights, steps=2) as project:
+        plan = Iteration(project, CPU, lambda m: None).plan()
+        stale, others = (project.models_folder / f"round_{n}_snapshot_7.safetensors" for n in (0, 10))
+        for path in (stale, others):
+            save_weights(path, {}, {})
+        made = IFDL(RunContext(project, plan, CPU, lambda m: None)).train(0, lambda done, text: None)
+        assert stale not in made and not stale.exists() and others.exists()
+
+
+def test_what_is_learned_from_is_mapped_from_a_file_that_nobody_sees(tmp_path: Path, weights: Path) -> None:
+    with small_project(tmp_path / "project", weights) as project:
+        Review(project).reject(project.case("case_1"), reviewer="A", slices=[2])
+        run = RunContext(project, Iteration(project, CPU, lambda m: None).plan(), CPU, lambda m: None)
+        whole, partly = training_cases(run, 0, 1.0)
+        assert all(isinstance(array, np.memmap) for array in (whole.labels, partly.labels, partly.weights))
+        assert not any(whole.weights.strides), "one number for all voxels"
+        own = project.read_case_image(project.case("case_0"))
+        labels, _ = prepare_labels(project.read_case_label(project.case("case_0")).classes(project.values), own.geometry, run.plan)
+        assert np.array_equal(whole.labels, labels)
+        del whole, partly
+        assert {path.suffix for path in (project.cache_folder / "prepared").iterdir()} == {".npy", ".sha256"}
+
+
+def test_arrays_of_any_size_come_back_bit_for_bit(tmp_path: Path) -> None:
+    random, shelf = np.random.default_rng(0), _Shelf(tmp_path)
+    put = []
+    for name, size, labelled in (("a", (3, 5, 7), True), ("b", (1, 1, 1), False), ("c", (2, 9, 4), False)):
+        labels, weights = random.integers(0, 9, size, np.uint8), random.random(size, np.float32)
+        put.append(TrainingCase(name, np.zeros((1, *size), np.float32), labels, weights, labelled))
+    put.append(replace(put[0], name="turned", labels=put[0].labels.transpose(2, 0, 1), weights=put[0].weights.transpose(2, 0, 1)))
+    for case in put:
+        shelf.add(case)
+    for before, after in zip(put, shelf.cases(), strict=True):
+        assert (before.name, before.labelled, before.image is after.image) == (after.name, after.labelled, True)
+        for one, other in ((before.labels, after.labels), (before.weights, after.weights)):
+            assert one.dtype == other.dtype and one.shape == other.shape and one.tobytes() == other.tobytes()
+
+
 def test_a_case_that_was_decided_in_part_is_always_learned_from(tmp_path: Path, weights: Path) -> None:
     with small_project(tmp_path / "project", weights, unlabelled=4) as project:
         run_rounds(project, 1)
@@ -414,6 +530,36 @@ def test_a_full_memory_ends_the_run_with_a_sentence() -> None:
     assert isinstance(messages[-1], RunFailed) and "memory of this computer" in messages[-1].sentence
 
 
+@pytest.mark.parametrize("full", [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("MPS backend out of memory (MPS …)")])
+def test_a_full_device_ends_the_run_with_a_sentence(full: RuntimeError) -> None:
+    messages: list[Message] = []
+
+    def action() -> None:
+        raise full
+
+    assert run_safely(action, messages.append) is None
+    assert isinstance(messages[-1], RunFailed) and "memory of the device" in messages[-1].sentence
+
+
+def test_a_fault_is_no_full_memory() -> None:
+    def action() -> None:
+        raise RuntimeError("a fault")
+
+    with pytest.raises(RuntimeError, match="a fault"):
+        run_safely(action, [].append)
+
+
+@pytest.mark.parametrize(
+    ("loaded", "version"), [(SimpleNamespace(__version__="1.0"), "1.0"), (SimpleNamespace(), "unknown"), (None, "unknown")]
+)
+def test_a_package_without_metadata_costs_no_round(monkeypatch: pytest.MonkeyPatch, loaded: object, version: str) -> None:
+    """Such as a sam2 that was copied into the folder of packages."""
+    if loaded is not None:
+        monkeypatch.setitem(sys.modules, "package_without_metadata", loaded)
+    assert round_numbers._version("package_without_metadata") == version
+    assert round_numbers._version("numpy") == np.__version__
+
+
 def test_what_cannot_begin_says_why(tmp_path: Path, weights: Path) -> None:
     with small_project(tmp_path / "none", weights, labelled=0) as project, pytest.raises(DataError, match="no labelled case"):
         run_rounds(project, 1)
@@ -421,6 +567,14 @@ def test_what_cannot_begin_says_why(tmp_path: Path, weights: Path) -> None:
         run_rounds(project, 1)
     with Project.create(tmp_path / "empty", Settings()) as project, pytest.raises(DataError, match="no labels"):
         run_rounds(project, 1)
+
+
+def test_label_maps_that_show_nothing_are_nothing_to_learn_from(tmp_path: Path, weights: Path) -> None:
+    with small_project(tmp_path / "project", weights, labelled=0) as project:
+        image, label = phantom_case(9, size=(8, 32, 32))
+        project.add_case("empty", image, LabelMap(np.zeros_like(label.array), label.geometry))
+        with pytest.raises(DataError, match="no labelled case shows a label"):
+            run_rounds(project, 1)
 
 
 def test_missing_weights_end_the_run_with_a_sentence(tmp_path: Path) -> None:

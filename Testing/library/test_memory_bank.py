@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from SAM2IterativeLib.foundation import memory_bank
 from SAM2IterativeLib.foundation.memory_bank import (
     FARTHEST_POINTER,
     MOST_CONDITIONING,
@@ -247,3 +248,26 @@ def test_entries_from_far_back_take_the_farthest_codes_in_their_order() -> None:
     filled, asked = bank(entries), query(30)
     number, memories = filled.query_number(asked), filled.memories(asked)
     assert {content["slice"]: number - n for n, content in memories.recent.items()} == {3: 4, 2: 5, 1: 6}
+
+
+@pytest.mark.parametrize("direction", [1, -1])
+@pytest.mark.parametrize("mode", MODES)
+def test_what_a_long_walk_forgets_is_never_missed(mode: str, direction: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    random = np.random.default_rng(5)
+    walked = [
+        entry("recent", z, quality=float(random.random()), present=bool(random.random() < 0.6))
+        for z in range(300)[::direction]
+        if random.random() < 0.8
+    ]
+
+    def choices() -> tuple[list[list[int]], int]:
+        made = bank([entry("key", 150), *(entry("support", n) for n in range(3))], mode=mode, recent=6)
+        chosen = []
+        for each in walked:
+            chosen.append([slices(part) for part in made.chosen(query(each.slice_index, direction, slices=300))])
+            made.add(each)
+        return chosen, len(made._passed[1])
+
+    forgetful, kept = choices()
+    monkeypatch.setattr(memory_bank, "_within_reach", list)
+    assert choices() == (forgetful, len(walked)) and kept < 25

@@ -19,6 +19,7 @@ from SAM2IterativeLib.pretraining import adaptation
 from SAM2IterativeLib.pretraining.adaptation import (
     AdaptationPlan,
     AdaptationResult,
+    HeldOut,
     adapt,
     adapt_before_rounds,
     adapt_project,
@@ -212,7 +213,16 @@ def test_a_mediocre_network_is_roughly_right_and_the_same_each_time() -> None:
 
 
 def test_the_held_out_score_is_a_mean_over_classes() -> None:
-    assert 0 <= held_out_dice(FOUNDATION, VOLUMES[0], CPU) <= 1
+    assert 0 <= held_out_dice(FOUNDATION, HeldOut.of(VOLUMES[0]), CPU) <= 1
+
+
+def test_what_sam2_is_told_of_the_held_out_case_is_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[int] = []
+    real = adaptation.mediocre_logits
+    monkeypatch.setattr(adaptation, "mediocre_logits", lambda labels, count: made.append(count) or real(labels, count))
+    told: list[str] = []
+    adapt(FOUNDATION, VOLUMES[:2], VOLUMES[2], AdaptationPlan(steps=2, check_every=1), CPU, lambda done, text: told.append(text))
+    assert len(told) == 2 and made == [2]
 
 
 # Projects
@@ -261,6 +271,7 @@ def test_what_helps_is_used_by_the_project_from_then_on(three_labelled: Project,
     result = adapt_project(three_labelled, PLAN, CPU)
     assert result == AdaptationResult(0.5, 0.75, True, "case_2")
     assert "0.500 before, 0.750 after" in result.sentence and "from now on" in result.sentence
+    assert "judged on case_2, from which it did not learn but by which its best state was chosen" in result.sentence
     assert three_labelled.settings.foundation.weights == ADAPTED
     path = weights_in_use(ADAPTED, three_labelled.models_folder)
     assert "memory_attention" in changed(load_foundation(path, CPU).model)

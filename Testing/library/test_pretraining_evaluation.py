@@ -7,6 +7,7 @@ import pytest
 from tiny_sam2 import CPU, TINY, ball_volume, tiny_foundation
 
 from SAM2IterativeLib.foundation.checkpoints import load_foundation
+from SAM2IterativeLib.foundation.features import Window
 from SAM2IterativeLib.presets import preset_path
 from SAM2IterativeLib.pretraining.evaluation import (
     CLASSES_PER_VOLUME,
@@ -44,6 +45,16 @@ def test_generated_classes_are_numbered_and_run_through_several_slices(generated
         assert volume.image.shape == volume.labels.shape == (32, SIDE, SIDE)
         assert volume.classes == tuple(range(1, len(volume.classes) + 1)) and len(volume.classes) <= CLASSES_PER_VOLUME
         assert all((volume.labels == c).any((1, 2)).sum() >= MINIMUM_SLICES for c in volume.classes)
+
+
+def test_labels_are_looked_through_once() -> None:
+    volume = balls(classes=2)
+    for asked in ("classes", "shown_on", "footprint"):
+        assert getattr(volume, asked) is getattr(volume, asked)
+    assert volume.classes == (1, 2) == tuple(volume.shown_on)
+    assert all(np.array_equal(volume.shown_on[c], [k for k, plane in enumerate(volume.labels) if c in plane]) for c in (1, 2))
+    assert Window.around(volume.footprint, margin=0.3) == Window.around(volume.labels > 0, margin=0.3)
+    assert replace(volume, labels=np.where(volume.labels == 1, 1, 0)).classes == (1,)
 
 
 def test_the_middle_slice_or_the_middles_of_equal_parts_are_prompted() -> None:

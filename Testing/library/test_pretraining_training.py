@@ -155,6 +155,14 @@ def test_a_damaged_checkpoint_is_refused(tmp_path: Path) -> None:
             begun(tmp_path)
 
 
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="Linux alone tells what is mapped.")
+def test_a_continued_training_lets_go_of_its_checkpoint(tmp_path: Path, asked: list[float]) -> None:
+    """Windows replaces no file that is mapped into memory."""
+    run(begun(tmp_path), 1)
+    continued = begun(tmp_path)
+    assert continued.progress.step == 1 and "checkpoint.safetensors" not in Path("/proc/self/maps").read_text()
+
+
 def test_another_architectures_checkpoint_and_a_foreign_file_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "checkpoint.safetensors"
     Pretraining(PLAN, path, tiny_sam2.CPU, replace(SIZES, feedforward=32)).save()

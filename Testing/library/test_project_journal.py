@@ -10,13 +10,13 @@ import signal
 import sqlite3
 import subprocess
 import sys
-from pathlib import Path
+from pathlib import Path, PurePath, PurePosixPath, PureWindowsPath
 
 import pytest
 
 from SAM2IterativeLib.errors import ProjectError, ResourceError
 from SAM2IterativeLib.project import Project
-from SAM2IterativeLib.project.journal import Journal
+from SAM2IterativeLib.project.journal import Journal, _uri
 
 
 def _file(project: Project, content: bytes, round: int = 0, case: str = "b") -> Path:
@@ -97,6 +97,43 @@ def test_another_writer_is_not_blamed_on_the_disk(project: Project) -> None:
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(ProjectError, match="another program is writing"):
             project.journal.note("run", "text")
+
+
+def test_a_reader_that_outlasts_the_patience_costs_one_write_and_no_more(project: Project) -> None:
+    project.journal._database.execute("PRAGMA busy_timeout = 10")
+    with contextlib.closing(sqlite3.connect(project.folder / "journal.sqlite", isolation_level=None, timeout=0)) as other:
+        other.execute("BEGIN")
+        other.execute("SELECT * FROM cases").fetchall()  # holds the lock of a reader until its transaction ends
+        with pytest.raises(ProjectError, match="another program is writing"):
+            project.journal.note("run", "lost")
+        other.execute("COMMIT")
+        other.execute("BEGIN IMMEDIATE")  # nothing is locked any more
+        other.execute("ROLLBACK")
+    project.journal.note("run", "kept")
+    assert [event.text for event in project.journal.events()] == ["kept"]
+
+
+@pytest.mark.parametrize(
+    ("path", "uri"),
+    [
+        (PurePosixPath("/a b/50%/#1?.sqlite"), "file:///a%20b/50%25/%231%3F.sqlite?mode=ro"),
+        (PureWindowsPath(r"C:\Müller\journal.sqlite"), "file:///C:/M%C3%BCller/journal.sqlite?mode=ro"),
+        (PureWindowsPath(r"\\server\share\x\journal.sqlite"), "file:////server/share/x/journal.sqlite?mode=ro"),
+    ],
+)
+def test_no_server_is_named_where_sqlite_wants_none(path: PurePath, uri: str) -> None:
+    assert _uri(path, "ro") == uri
+    with pytest.raises(sqlite3.OperationalError, match="unable to open"):  # not: invalid uri authority
+        sqlite3.connect(uri, uri=True)
+
+
+def test_a_journal_opens_under_any_name(tmp_path: Path) -> None:
+    folder = tmp_path / "50% of #1? Ärzte"
+    folder.mkdir()
+    Journal(folder, new=True).close()
+    assert sorted(path.name for path in folder.iterdir()) == ["journal.sqlite"]
+    with contextlib.closing(Journal(folder, read_only=True)) as found:
+        assert found.events() == ()
 
 
 def test_a_full_disk_loses_no_row(project: Project) -> None:

@@ -43,8 +43,8 @@ STOCK_BANK = MemorySettings(mode="G0", compete=False)
 GROUPED = MemorySettings(mode="G1+G2")
 
 
-def propagator(memory: MemorySettings = GROUPED, device: Device = CPU) -> Propagator:
-    return Propagator(FOUNDATION.model, device, memory)
+def propagator(memory: MemorySettings = GROUPED, device: Device = CPU, decay: float = 5.0) -> Propagator:
+    return Propagator(FOUNDATION.model, device, memory, decay)
 
 
 def mask_prompts(labels: np.ndarray, slices: Sequence[int], classes: Sequence[int] = (1,)) -> dict[int, list[Prompt]]:
@@ -269,7 +269,7 @@ class TwoOpinions:
     def slices(self) -> list[tuple[int, torch.Tensor, torch.Tensor]]:
         near = self.direction == 1
         logits = torch.full((1, 4, 4), 3.0 if near else propagation.ABSENT_LOGIT)
-        return [(0, logits, torch.tensor([np.exp(-1 / 5) if near else np.exp(-14 / 5)]))]
+        return [(0, logits, torch.tensor([-1 / 5 if near else -14 / 5]))]
 
 
 def test_a_far_pass_that_lost_the_object_does_not_outvote_a_near_one(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -468,12 +468,19 @@ def test_a_key_frame_at_the_end_reaches_all_slices(key: int) -> None:
     assert all(bool((plane != LEAST_LOGIT).any()) for plane in result.logits[0])
 
 
+def test_far_from_a_key_frame_its_pass_still_has_all_the_say() -> None:
+    image, labels = ball_volume()
+    volume, prompts = encoded(FOUNDATION, image), mask_prompts(labels, [0])
+    near, far = (propagator(decay=decay).propagate(volume, Guidance(1, prompts)).logits for decay in (5.0, 0.01))
+    np.testing.assert_array_equal(near, far)
+
+
 def test_the_networks_logits_on_every_slice_are_heard() -> None:
     image, labels = ball_volume()
     volume, prompts = encoded(FOUNDATION, image), mask_prompts(labels, [3])
     plain = propagator().propagate(volume, Guidance(1, prompts))
-    dense = np.where(labels > 0, 8.0, -8.0)[None].astype(np.float32)
-    told = propagator().propagate(volume, Guidance(1, prompts, dense_logits=dense))
+    inside = np.where(labels > 0, 0.999, 0.001).astype(np.float32)
+    told = propagator().propagate(volume, Guidance(1, prompts, dense=np.stack([1 - inside, inside])))
     assert not np.allclose(plain.logits[0, 5], told.logits[0, 5])
     np.testing.assert_array_equal(plain.logits[0, 3], told.logits[0, 3])
 

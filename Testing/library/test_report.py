@@ -310,6 +310,15 @@ def test_changed_settings_plan_and_provenance_are_told(done: Project) -> None:
     assert "round 0 round 1 seed 0 1 torch 2.15.0 2.15.0" in text
 
 
+def test_a_file_that_was_not_imported_is_counted_once_and_while_it_is_not(done: Project) -> None:
+    for name in ("x", "x", "y", "DICOM series of s/00.dcm (5 files)"):
+        done.journal.note("set aside", f"{name}: the file is empty (0 bytes).")
+    assert "Not imported because unusable: 3 files" in read(write_report(done)).text
+    for name in ("y", "DICOM series of s/00.dcm"):
+        done.journal.note("taken after all", name)
+    assert "Not imported because unusable: 1 file." in read(write_report(done)).text
+
+
 def test_a_plan_that_cannot_be_read_does_not_prevent_the_report(done: Project) -> None:
     done.plan_path.write_text("this is not TOML", encoding="utf-8")
     assert "What the software decided" not in read(write_report(done)).text

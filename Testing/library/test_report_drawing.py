@@ -55,6 +55,12 @@ def test_orientation_names_the_directions_in_which_the_axes_grow() -> None:
     assert opposite("R") == "L" and opposite("S") == "I"
 
 
+def test_a_single_slice_that_runs_the_other_way_can_be_taken_by_torch() -> None:
+    turned = np.ascontiguousarray(turn(np.zeros((1, 4, 5)), "IPL", "SPL"))
+    assert min(turned.strides) > 0
+    assert min(np.ascontiguousarray(turn(np.zeros((2, 1, 4, 5)), "IAL", "SPL")).strides) > 0
+
+
 @pytest.mark.parametrize("wanted", ["SPL", "RSP", "IAR", "PSL"])
 def test_turning_moves_voxels_spacing_and_indices_alike(wanted: str) -> None:
     array = np.arange(np.prod(MIRRORED.size)).reshape(MIRRORED.size)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import sqlite3
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +12,7 @@ import numpy as np
 import pytest
 from small_cases import OBLIQUE, small_image, small_labels
 
+from SAM2IterativeLib import review as reviews
 from SAM2IterativeLib.agreement import comparisons, contested
 from SAM2IterativeLib.decisions import Decision, Layers
 from SAM2IterativeLib.errors import DataError, GeometryError, ProjectError
@@ -89,6 +93,40 @@ def test_a_file_left_by_a_crash_is_not_overwritten(review: Review) -> None:
     before = orphan.read_bytes()
     decision = review.correct(review.project.case("b"), small_labels(1), reviewer="Ada")
     assert orphan.read_bytes() == before and decision.label_file.endswith("1-2.nrrd")
+
+
+def test_others_may_decide_while_a_revision_is_written(review: Review, monkeypatch: pytest.MonkeyPatch) -> None:
+    case = review.project.case("b")
+    between: list[Decision] = []
+
+    def slowly(path: Path, label_map: LabelMap) -> None:
+        write_label_map(path, label_map)
+        monkeypatch.setattr(reviews, "write_label_map", write_label_map)
+        with Project.open(review.project.folder, shared_with=os.getpid()) as other:
+            between.append(Review(other).correct(case, small_labels(2), reviewer="Ben"))
+
+    review.project.journal._database.execute("PRAGMA busy_timeout = 10")
+    monkeypatch.setattr(reviews, "write_label_map", slowly)
+    decision = review.correct(case, small_labels(1), reviewer="Ada")
+    assert [Path(d.label_file).name for d in (*between, decision)] == ["1.nrrd", "2.nrrd"]
+    assert [d.reviewer for d in review.decisions(case)] == ["Ben", "Ada"]
+    for d, shift in zip(review.decisions(case), (2, 1), strict=True):
+        assert np.array_equal(review.label_map(d).array, small_labels(shift).array)
+
+
+@pytest.mark.parametrize(("begin", "left"), [("BEGIN IMMEDIATE", []), ("BEGIN", ["1.nrrd"])])
+def test_a_decision_that_cannot_be_recorded_leaves_no_trace_that_counts(review: Review, begin: str, left: list[str]) -> None:
+    case, folder = review.project.case("b"), review.project.folder
+    review.project.journal._database.execute("PRAGMA busy_timeout = 10")
+    with contextlib.closing(sqlite3.connect(folder / "journal.sqlite", isolation_level=None)) as other:
+        other.execute(begin)
+        other.execute("SELECT * FROM cases").fetchall()
+        with pytest.raises(ProjectError, match="another program is writing"):
+            review.correct(case, small_labels(1), reviewer="Ada")
+    assert [path.name for path in (folder / "cases" / "b" / "reviews").iterdir()] == left
+    assert not review.decisions(case)
+    decision = review.correct(case, small_labels(2), reviewer="Ada")
+    assert decision.number == 1 and np.array_equal(review.label_map(decision).array, small_labels(2).array)
 
 
 def test_what_is_rejected_is_not_trained_on(review: Review) -> None:
@@ -284,6 +322,17 @@ def test_a_decision_about_a_label_that_is_gone_says_nothing_about_the_others() -
     layers.lay(Decision(1, "b", 1, "accepted", "Ada"), small_labels(values=(1, 3)))
     layers.lay(Decision(2, "b", 1, "rejected", "Ada", segments=(2,)), None)
     assert layers.result().complete
+
+
+def test_a_label_that_is_gone_does_not_become_another() -> None:
+    """257 is 1 in eight bits."""
+    layers = Layers(OBLIQUE, (1,))
+    drawn = small_labels().array.astype(np.uint16)
+    drawn[drawn == 2] = 257
+    layers.lay(Decision(1, "b", 1, "corrected", "Ada"), LabelMap(drawn, OBLIQUE))
+    assert np.array_equal(layers.result().labels.array, drawn)
+    layers.lay(Decision(2, "b", 1, "accepted", "Ada"), small_labels(values=(1, 1)))
+    assert layers.result().labels.array.dtype == np.uint8
 
 
 def test_bad_decisions_are_refused(review: Review) -> None:

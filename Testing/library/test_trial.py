@@ -72,7 +72,7 @@ def test_the_trial_gives_key_frames_only_never_the_answer() -> None:
     judge = Answering(LABELS)
     error_on(judge, FEATURES, LABELS, 2, Settings(), ())
     guidance = judge.asked[0][0]
-    assert guidance.dense_logits is None
+    assert guidance.dense is None
     for c in (1, 2):
         assert 1 <= len(guidance.prompts[c]) <= Settings().key_frames.count
         assert all(prompt.mask is None for prompt in guidance.prompts[c])

@@ -165,6 +165,30 @@ def test_labels_as_floats_pass_if_whole(tmp_path: Path) -> None:
         read_label_map(tmp_path / "a.nii.gz")
 
 
+@pytest.mark.parametrize("suffix", [".nii.gz", ".nrrd"])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_voxels_that_are_no_numbers_make_no_label_map(tmp_path: Path, suffix: str, value: float) -> None:
+    array = small_labels().array.astype(np.float32)
+    array[0, 0, :5] = value
+    sitk.WriteImage(sitk.GetImageFromArray(array), str(tmp_path / f"a{suffix}"))
+    with pytest.raises(DataError, match="5 of its voxels are not a number or infinite, so it is no label map"):
+        read_label_map(tmp_path / f"a{suffix}")
+
+
+@pytest.mark.parametrize("error", [RuntimeError("Failed to allocate memory for image."), RuntimeError("std::bad_alloc"), MemoryError()])
+@pytest.mark.parametrize("name", ["ReadImage", "GetArrayFromImage"])
+def test_an_image_too_large_for_the_memory_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, name: str) -> None:
+    write_volume(tmp_path / "a.nrrd", small_image())
+
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(volumes.sitk, name, fail)
+    for read in (read_volume, read_label_map, resampled_orthonormal):
+        with pytest.raises(DataError, match=r"a\.nrrd: the memory does not suffice to read it \(8 x 10 x 6 voxels, 9\.6e-07 GB\)"):
+            read(tmp_path / "a.nrrd")
+
+
 def test_images_given_as_labels_are_refused(tmp_path: Path) -> None:
     write_volume(tmp_path / "ct.nii.gz", small_image())
     with pytest.raises(DataError, match=r"ct\.nii\.gz: its values run from -\d+ to"):
@@ -271,3 +295,21 @@ def test_sheared_files_become_right_angled_copies(tmp_path: Path, suffix: str) -
     assert copy.array.sum() * np.prod(copy.geometry.spacing) == pytest.approx(ball.sum(), rel=0.03)
     assert copy.remarks and sha256_of(path) == before
     write_label_map(tmp_path / "copy.nii.gz", LabelMap(copy.array, copy.geometry))
+
+
+def test_a_resampled_copy_counts_the_voxels_that_are_no_numbers(tmp_path: Path) -> None:
+    array, affine = np.ones((12, 14, 8), np.float32), np.diag([1.0, 1.0, 2.0, 1.0])
+    array[:3, 0, 0], affine[0, 1] = np.nan, 0.2
+    nibabel.save(nibabel.Nifti1Image(array, affine), tmp_path / "a.nii.gz")
+    copy = resampled_orthonormal(tmp_path / "a.nii.gz")
+    assert np.isfinite(copy.array).all() and copy.remarks[1] == "3 voxels were not a number or infinite; they were set to 0."
+    with pytest.raises(DataError, match="3 of its voxels are not a number"):
+        resampled_orthonormal(tmp_path / "a.nii.gz", label=True)
+
+
+def test_voxels_that_are_no_numbers_are_counted_once(tmp_path: Path) -> None:
+    """ITK refuses axes that are as little off as rounding explains, and what reads them instead keeps NaN."""
+    array, affine = np.ones((40, 50, 60), np.float32), np.diag([1.0, 1.0, 2.0, 1.0])
+    array[:3, 0, 0], affine[0, 1] = np.nan, 5e-4
+    nibabel.save(nibabel.Nifti1Image(array, affine), tmp_path / "a.nii.gz")
+    assert read_volume(tmp_path / "a.nii.gz").remarks == ("3 voxels were not a number or infinite; they were set to 0.",)

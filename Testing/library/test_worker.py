@@ -8,6 +8,7 @@ import sys
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from small_projects import small_project, tiny_weights
 from worker_talk import Talk
 
 from SAM2IterativeLib import __version__
+from SAM2IterativeLib import device as devices
 from SAM2IterativeLib.messages import (
     CorrectionPropagated,
     EstimateNeeds,
@@ -36,6 +38,7 @@ from SAM2IterativeLib.messages import (
 from SAM2IterativeLib.phantom import phantom_case
 from SAM2IterativeLib.project import Project
 from SAM2IterativeLib.volumes import read_label_map, write_volume
+from SAM2IterativeLib.worker import Worker
 from SAM2IterativeLib.worker_client import WorkerClient, correction_request, worker_command, worker_environment
 
 
@@ -186,6 +189,51 @@ def test_without_torch_and_among_noisy_libraries() -> None:
     refused = talk.next(Refused)
     assert refused.request == "Hello" and "install one version" in refused.sentence
     assert talk.client.end(polite=30)
+
+
+@pytest.mark.parametrize(
+    ("raised", "code", "told", "cure"),
+    [
+        (
+            r"""OSError('[WinError 126] Error loading "C:\\Users\\Jane\\torch\\lib\\c10.dll" or one of its dependencies.')""",
+            126,
+            "c10.dll",
+            "Visual C",
+        ),
+        ("RuntimeError('operator torchvision::nms does not exist')", 0, "torchvision::nms does not exist", "anew in the Setup tab"),
+    ],
+)
+def test_a_torch_that_does_not_load_is_told_with_its_cure(tmp_path: Path, raised: str, code: int, told: str, cure: str) -> None:
+    (tmp_path / "torch").mkdir()
+    (tmp_path / "torch" / "__init__.py").write_text(f"error = {raised}\nerror.winerror = {code}\nraise error\n", encoding="utf-8")
+    environment = worker_environment()
+    environment["PYTHONPATH"] += os.pathsep + str(tmp_path)
+    client = WorkerClient(worker_command(sys.executable), environment=environment)
+    client.start()
+    talk = Talk(client)
+    ready = talk.next(Ready)
+    assert ready.device == "" and "'torch' is installed but does not work here" in ready.reason
+    assert told in ready.reason and cure in ready.reason and "Jane" not in ready.reason
+    assert any("Traceback" in m.text for m in talk.passed if isinstance(m, Log))
+    talk.client.send(StartRun("anything", 1))
+    failed = talk.next(RunFailed)
+    assert (failed.kind, failed.sentence) == ("MissingPackageError", ready.reason)
+    assert talk.client.end(polite=30)
+
+
+def test_a_device_that_cannot_be_asked_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(wish: str) -> Any:
+        raise RuntimeError("CUDA driver initialization failed")
+
+    class Ends:
+        sent: list[Any] = []  # noqa: RUF012
+
+        def send(self, message: Any) -> None:
+            self.sent.append(message)
+
+    monkeypatch.setattr(devices, "choose_device", refuse)
+    Worker(Ends(), heartbeat=1)._greet(Hello(__version__, os.getpid()))  # type: ignore[arg-type]
+    assert isinstance(Ends.sent[-1], Ready) and "CUDA driver initialization failed" in Ends.sent[-1].reason
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no signals.")

@@ -64,6 +64,7 @@ def _draw_run(module: Any, folder: Path) -> list[Path]:
     written = [_draw(module, 2, "rounds_running", folder)]
     died = f"The worker died while it worked on propagation, round {round}, case {case}. It was ended from outside (SIGKILL), by a person"
     died += " or because the memory of this computer did not suffice. What was finished is kept: start the run again to continue."
+    module.widget.panels["rounds"]._went_on = True  # a first time it would go on by itself
     session.worker._client._job, session.worker._client.running = None, False
     session.worker._client._messages.append(WorkerEnded(False, died))
     session.worker.poll()

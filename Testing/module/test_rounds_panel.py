@@ -128,11 +128,11 @@ def test_a_worker_that_dies_says_why_and_continue_continues(opened: Any) -> None
     ui, session = opened.widget.ui, opened.widget.session
     harness.click(ui.startButton)
     harness.wait_until(lambda: "case phantom" in ui.stageLabel.text, "a first case")
-    client = session.worker._client
-    client._job, client.running = None, False
-    client._messages.append(
-        WorkerEnded(False, "The worker died while it worked on training, round 0. Kept: start the run again to continue.")
-    )
+    died = WorkerEnded(False, "The worker died while it worked on training, round 0. Kept: start the run again to continue.")
+    first = _kill(opened, died)
+    harness.wait_until(lambda: session.worker._client is not first and "case phantom" in ui.stageLabel.text, "going on by itself")
+    assert ui.problemLabel.isHidden() and "by themselves, this once" in ui.logEdit.plainText
+    _kill(opened, died)
     harness.wait_until(lambda: not ui.problemLabel.isHidden(), "the reason")
     assert "died while it worked on training" in ui.problemLabel.text and "Continue" in ui.problemLabel.text
     assert "start the run again" not in ui.problemLabel.text, "one cure, not two"
@@ -142,6 +142,24 @@ def test_a_worker_that_dies_says_why_and_continue_continues(opened: Any) -> None
     _finish(opened)
     assert ui.problemLabel.isHidden()
     assert ui.roundTable.rowCount == 4
+
+
+def test_a_worker_that_dies_while_it_was_to_pause_is_not_replaced(opened: Any) -> None:
+    ui, session = opened.widget.ui, opened.widget.session
+    harness.click(ui.startButton)
+    harness.wait_until(lambda: "case phantom" in ui.stageLabel.text, "a first case")
+    opened.widget.panels["rounds"]._pausing = True
+    client = _kill(opened, WorkerEnded(False, "The worker died."))
+    harness.wait_until(lambda: not ui.problemLabel.isHidden(), "the reason")
+    assert session.worker._client is client and ui.startButton.text == "Continue"
+
+
+def _kill(opened: Any, last_words: WorkerEnded) -> Any:
+    """Let the worker end as one that the system killed; returns its client."""
+    client = opened.widget.session.worker._client
+    client._job, client.running = None, False
+    client._messages.append(last_words)
+    return client
 
 
 def test_an_error_is_a_sentence_and_not_a_dialog_in_the_way(opened: Any) -> None:

@@ -29,6 +29,10 @@ def test_a_run_that_is_killed_continues_and_its_network_labels_other_volumes(mod
     ui.roundsBox.setValue(1)
     harness.click(ui.startButton)
     harness.wait_until(lambda: "case case_" in ui.stageLabel.text, "a first case", seconds=240)
+    first = session.worker._client
+    os.killpg(first._process.pid, signal.SIGKILL)
+    again = "going on by itself, this once"
+    harness.wait_until(lambda: session.worker._client is not first and "case case_" in ui.stageLabel.text, again, seconds=240)
     os.killpg(session.worker._client._process.pid, signal.SIGKILL)
     harness.wait_until(lambda: not ui.problemLabel.isHidden(), "the worker's death is noticed")
     assert "died" in ui.problemLabel.text and "Continue" in ui.problemLabel.text

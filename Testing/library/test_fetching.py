@@ -1,4 +1,4 @@
-"""The process that fetches weights, without its process: what it takes, what it refuses, and how it goes on after a cut."""
+"""How weights are fetched: what it takes, what it refuses, and how it goes on after a cut."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from SAM2IterativeLib import fetching
 
 CONTENT = bytes(range(256)) * 40
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -39,14 +41,7 @@ class Server:
 
 
 @pytest.fixture
-def fetching(scene: Any) -> Any:
-    from SAM2IterativeGUI import weights_fetching
-
-    return weights_fetching
-
-
-@pytest.fixture
-def serve(fetching: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+def serve(monkeypatch: pytest.MonkeyPatch) -> Any:
     def use(server: Server) -> Server:
         monkeypatch.setattr(urllib.request, "build_opener", lambda *_handlers: server)
         return server
@@ -54,7 +49,7 @@ def serve(fetching: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     return use
 
 
-def test_what_was_cut_off_goes_on_where_it_stopped(fetching: Any, serve: Any, tmp_path: Path) -> None:
+def test_what_was_cut_off_goes_on_where_it_stopped(serve: Any, tmp_path: Path) -> None:
     file = tmp_path / "weights" / "w.pt"
     serve(Server(stop_after=5000))
     with pytest.raises(ConnectionError, match="cut off"):
@@ -66,7 +61,7 @@ def test_what_was_cut_off_goes_on_where_it_stopped(fetching: Any, serve: Any, tm
     assert file.read_bytes() == CONTENT and not fetching.part_of(file).exists()
 
 
-def test_without_a_checksum_it_begins_anew(fetching: Any, serve: Any, tmp_path: Path) -> None:
+def test_without_a_checksum_it_begins_anew(serve: Any, tmp_path: Path) -> None:
     fetching.part_of(tmp_path / "w.pt").write_bytes(b"of another file")
     server = serve(Server(b"PK" + CONTENT))
     assert fetching.fetch("https://example.org/w.pt", tmp_path / "w.pt") == fetching.FETCHED
@@ -74,26 +69,26 @@ def test_without_a_checksum_it_begins_anew(fetching: Any, serve: Any, tmp_path: 
 
 
 @pytest.mark.parametrize("came", [b"<!DOCTYPE html><html>Sign in</html>", b""])
-def test_without_a_checksum_it_must_at_least_be_a_checkpoint(fetching: Any, serve: Any, tmp_path: Path, came: bytes) -> None:
+def test_without_a_checksum_it_must_at_least_be_a_checkpoint(serve: Any, tmp_path: Path, came: bytes) -> None:
     serve(Server(came))
     assert fetching.fetch("https://example.org/w.pt", tmp_path / "w.pt") == fetching.NO_CHECKPOINT
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_part_that_is_whole_already_is_no_dead_end(fetching: Any, serve: Any, tmp_path: Path) -> None:
+def test_a_part_that_is_whole_already_is_no_dead_end(serve: Any, tmp_path: Path) -> None:
     fetching.part_of(tmp_path / "w.pt").write_bytes(CONTENT)
     server = serve(Server())
     assert fetching.fetch("https://example.org/w.pt", tmp_path / "w.pt", SHA256) == fetching.FETCHED
     assert server.asked == [f"bytes={len(CONTENT)}-", None]
 
 
-def test_an_altered_file_does_not_stay(fetching: Any, serve: Any, tmp_path: Path) -> None:
+def test_an_altered_file_does_not_stay(serve: Any, tmp_path: Path) -> None:
     serve(Server(b"\0" * len(CONTENT)))
     assert fetching.fetch("https://example.org/w.pt", tmp_path / "w.pt", SHA256, len(CONTENT)) == fetching.NOT_THE_PUBLISHED_ONE
     assert list(tmp_path.iterdir()) == []
 
 
-def test_more_than_was_published_does_not_fill_the_disk(fetching: Any, serve: Any, tmp_path: Path) -> None:
+def test_more_than_was_published_does_not_fill_the_disk(serve: Any, tmp_path: Path) -> None:
     serve(Server(CONTENT * 2))
     with pytest.raises(ValueError, match="more came"):
         fetching.fetch("https://example.org/w.pt", tmp_path / "w.pt", SHA256, len(CONTENT))
@@ -101,7 +96,7 @@ def test_more_than_was_published_does_not_fill_the_disk(fetching: Any, serve: An
 
 
 @pytest.mark.parametrize("address", ["http://example.org/w.pt", "ftp://example.org/w.pt"])
-def test_only_https(fetching: Any, tmp_path: Path, address: str) -> None:
+def test_only_https(tmp_path: Path, address: str) -> None:
     with pytest.raises(ValueError, match="no https address"):
         fetching.fetch(address, tmp_path / "w.pt")
     request = urllib.request.Request("https://example.org/w.pt")
@@ -109,7 +104,7 @@ def test_only_https(fetching: Any, tmp_path: Path, address: str) -> None:
         fetching._SameSafety().redirect_request(request, None, 302, "Found", {}, address)
 
 
-def test_it_ends_with_the_one_who_started_it(fetching: Any, tmp_path: Path) -> None:
+def test_it_ends_with_the_one_who_started_it(tmp_path: Path) -> None:
     import os
 
     os.mkfifo(tmp_path / "never")  # opening it waits for ever

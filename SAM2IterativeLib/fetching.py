@@ -1,9 +1,9 @@
-"""``python weights_fetching.py ADDRESS FILE SHA256 BYTES``: fetches one file in a process of its own, so that Slicer stays usable.
+"""Fetches one file of weights; as ``python fetching.py ADDRESS FILE SHA256 BYTES`` in a process of its own, so that Slicer stays usable.
 
 What came so far lies beside the file under ``.part``, whose size is the progress; the file itself appears only when it is whole and
 checked: against its checksum, or where none is published, for being a checkpoint at all. A download that was cut off goes on where it
 stopped if the address can do that and a checksum proves the result. The process ends when the other side closes its standard input.
-Needs nothing beyond Python.
+Needs nothing beyond Python, not even this package.
 """
 
 from __future__ import annotations
