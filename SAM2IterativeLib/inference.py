@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,24 +17,18 @@ from .dedicated.prediction import Predictor
 from .dedicated.weights import load_weights, network_path
 from .device import Device, full_memory, release_memory
 from .errors import DataError, ProjectError, Stopped
-from .exchange.folders import image_files
-from .files import is_temporary, sha256_of, stem_of, suffix_of, write_text
+from .exchange.new_images import NewImage, new_images
+from .files import is_temporary, sha256_of, write_text
 from .guidance.pseudo_label import fuse
-from .intake import refuse_broken_link
 from .messages import CaseSetAside, Progress, Reporter, Warned
 from .project import Project
 from .settings import PseudoLabelSettings
-from .volumes import LabelMap, read_header, read_label_map, read_volume, write_label_map
+from .volumes import LabelMap, read_label_map, write_label_map
 
 RECORD = "sam2-iterative.json"
 """Stands beside the label maps and says which network made which file; a run that was stopped goes on by it."""
 _BEGUN = ""
 """Stands in the record in the place of the hash of a file that is not finished."""
-_OTHER_SUFFIX = {".jpg": ".png", ".jpeg": ".png", ".nhdr": ".nrrd", ".mhd": ".mha"}
-"""JPEG blurs labels, and a header with a file beside it cannot be written whole or not at all."""
-
-_PAGED = (".tif", ".tiff")
-"""A stack of pages is a volume, and a volume of labels is not written as pages."""
 
 
 @dataclass(frozen=True)
@@ -66,9 +59,10 @@ def predict_folder(
     report: Reporter = lambda message: None,
     stop: Callable[[], bool] = lambda: False,
 ) -> FolderPrediction:
-    """Label every image of a folder with the network of the newest round.
+    """Label every image of a folder, or every DICOM series in or below it, with the network of the newest round.
 
-    Label maps bear their images' names and lie on their grids. An image that cannot be used is set aside and named; the others go on.
+    Label maps bear their images' names, or those of their series' folders, and lie on their grids. An image that cannot be used is set
+    aside and named; the others go on.
 
     Args:
         output: a new or empty folder, or one that this project's same network began to fill: finished files are kept, and so is what
@@ -80,22 +74,23 @@ def predict_folder(
         ProjectError: no round has trained a network yet.
         Stopped: ``stop`` said so; the same call goes on.
     """
-    found = image_files(images, channel)
+    found, unusable = new_images(images, channel)
     round, path = trained_network(project)
     plan = read_plan(project.plan_path, classes=len(project.values))
     record = _Record.of(Path(output), sha256_of(path), round)
     predictor = Predictor(plan, load_weights(path)[0], device)
     written: list[str] = []
-    set_aside: list[tuple[str, str]] = []
+    set_aside = list(unusable)
+    for name, sentence in unusable:
+        report(CaseSetAside(name, sentence))
     for done, image in enumerate(found):
         if stop():
             raise Stopped
         report(Progress(round, "prediction", done / len(found), None, image.name))
-        name = _name_of_labels(image)
+        name = image.label_name
         try:
-            refuse_broken_link(image)
             if not record.has(name, image):
-                volume = read_volume(image)
+                volume = image.read()
                 for remark in volume.remarks:
                     report(Warned(f"{image.name}: {remark}"))
                 require_channels(volume.array.shape[-1] if volume.colour else 1, plan.channels, image.name)
@@ -124,14 +119,6 @@ def _why_not(error: DataError | MemoryError | RuntimeError, name: str) -> str:
     return f"{name}: {full} does not suffice for this image. Close other programs and run again, or cut it to the part that matters."
 
 
-def _name_of_labels(image: Path) -> str:
-    """The name of an image's label map: its own, but for formats that cannot hold one."""
-    suffix = suffix_of(image)
-    if suffix in _PAGED and _is_stack(image):
-        return stem_of(image) + ".nii.gz"
-    return stem_of(image) + _OTHER_SUFFIX.get(suffix, suffix)
-
-
 def _is_whole(path: Path) -> bool:
     """Whether a label map can be read: what a person saved can, what was cut off cannot."""
     try:
@@ -139,12 +126,6 @@ def _is_whole(path: Path) -> bool:
     except DataError:
         return False
     return True
-
-
-def _is_stack(image: Path) -> bool:
-    with contextlib.suppress(DataError):  # of a damaged file, which reading it will name
-        return read_header(image)[0].slices > 1
-    return False
 
 
 def trained_network(project: Project) -> tuple[int, Path]:
@@ -186,7 +167,7 @@ class _Record:
         record.write()  # before any label map, so that a kill after the first one leaves a folder that the same call goes on with
         return record
 
-    def has(self, name: str, image: Path) -> bool:
+    def has(self, name: str, image: NewImage) -> bool:
         """Whether this label map is finished, whole, and of this very image.
 
         Raises:
@@ -206,18 +187,18 @@ class _Record:
             if not _is_whole(path):
                 return False
             raise DataError(f"its label map {name} was changed after it was written, and is kept.", where=image.name, cure=cure)
-        return bool(entry["image_sha256"] == sha256_of(image))
+        return bool(entry["image_sha256"] == image.digest())
 
-    def begin(self, name: str, image: Path) -> None:
+    def begin(self, name: str, image: NewImage) -> None:
         """Say that this label map is about to be written: what a kill leaves of it is nobody else's."""
         self._note(name, image, _BEGUN)
 
-    def finish(self, name: str, image: Path) -> None:
+    def finish(self, name: str, image: NewImage) -> None:
         """Say that it is whole."""
         self._note(name, image, sha256_of(self.folder / name))
 
-    def _note(self, name: str, image: Path, digest: str) -> None:
-        self.table["files"][name] = {"image": image.name, "image_sha256": sha256_of(image), "sha256": digest}
+    def _note(self, name: str, image: NewImage, digest: str) -> None:
+        self.table["files"][name] = {"image": image.name, "image_sha256": image.digest(), "sha256": digest}
         self.write()
 
     def write(self) -> None:

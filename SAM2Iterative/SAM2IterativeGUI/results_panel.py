@@ -14,7 +14,7 @@ from slicer.i18n import tr as _
 
 from SAM2IterativeLib.errors import DataError
 from SAM2IterativeLib.exchange import ExportFormat, ExportReport, export_labels
-from SAM2IterativeLib.exchange.folders import image_files
+from SAM2IterativeLib.exchange.new_images import new_images
 from SAM2IterativeLib.learning import validation_remarks
 from SAM2IterativeLib.messages import FolderPredicted, Message, PredictFolder, Progress, Refused, RunFailed, RunFinished, WorkerEnded
 from SAM2IterativeLib.project import Project
@@ -184,7 +184,7 @@ class ResultsPanel:
         def ask() -> None:
             if not chosen:
                 raise DataError(_("a folder is not chosen."), cure=_("Choose both folders."))
-            image_files(images)  # refuses a folder without volumes before anything is loaded
+            new_images(images)  # refuses a folder without volumes before anything is loaded
             self.session.worker.request(PredictFolder(str(project.folder), str(images), str(output)))
 
         if guarded(ask, _("These volumes cannot be labelled.")):

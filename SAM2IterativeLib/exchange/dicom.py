@@ -17,8 +17,8 @@ import SimpleITK as sitk
 from pydicom import Dataset
 
 from ..errors import DataError
-from ..files import path_for_itk, sha256_of
-from ..intake import NotOrthonormalError
+from ..files import IMAGE_SUFFIXES, path_for_itk, sha256_of, suffix_of
+from ..intake import NotOrthonormalError, broken_link
 from ..project import Case, Project, Role
 from ..project.case import opaque_case_id
 from ..volumes import Volume
@@ -33,6 +33,19 @@ def holds_dicom(folder: Path) -> bool:
     """Whether a DICOM image lies directly in a folder."""
     headers = (header_of(p) for p in sorted(folder.iterdir()) if p.is_file() and p.suffix.lower() in DICOM_SUFFIXES)
     return any(header is not None and "Rows" in header for header in headers)
+
+
+def holds_image_files(folder: Path) -> bool:
+    """Whether image files lie directly in a folder; else it may hold DICOM series.
+
+    Raises:
+        DataError: both lie there.
+    """
+    if not any(suffix_of(p) in IMAGE_SUFFIXES for p in folder.iterdir() if p.is_file() or broken_link(p)):
+        return False
+    if holds_dicom(folder):
+        raise DataError("it holds both image files and DICOM series.", where=folder.name, cure="Put them into folders of their own.")
+    return True
 
 
 def import_dicom(
@@ -99,11 +112,16 @@ def read_series(series: Series, where: str) -> Volume:
     return Volume(array.astype(np.float32) if array.dtype.itemsize > 4 else array, geometry, remarks=series.remarks)
 
 
+def digest_of_series(series: Series) -> str:
+    """SHA-256 of the contents of its files, whatever their names and order."""
+    return hashlib.sha256("".join(sorted(sha256_of(p) for p in series.files)).encode()).hexdigest()
+
+
 def _candidate(project: Project, series: Series, taken: set[str], role: Role | None, labels: Mapping[str, Path]) -> Candidate:
     """The case that a series is, or becomes: then with the next id that is not ``taken``, by which a label map may already know it."""
     first = series.files[0]
     title = f"DICOM series of {name_in_folder(first)} ({len(series.files)} files)"
-    digest = hashlib.sha256("".join(sorted(sha256_of(p) for p in series.files)).encode()).hexdigest()
+    digest = digest_of_series(series)
     known = KnownImages(project).of_bytes(digest)
     name = known[0].id if known else opaque_case_id(taken)
     taken.add(name)

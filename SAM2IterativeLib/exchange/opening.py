@@ -6,12 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..errors import DataError
-from ..files import IMAGE_SUFFIXES, suffix_of
-from ..intake import broken_link
 from ..project import Project, Role
 from .dataset_json import read_description
 from .decathlon import import_decathlon
-from .dicom import holds_dicom, import_dicom
+from .dicom import holds_image_files, import_dicom
 from .folders import import_folder
 from .importing import ImportOptions, ImportReport, OnCase
 from .nnunet import import_nnunet
@@ -53,8 +51,6 @@ def import_any(
         return reader(project, folder, role=role, options=options, on_case=on_case)
     if not folder.is_dir():
         raise DataError("there is no such folder.", where=folder.name, cure="Check the name.")
-    if any(suffix_of(p) in IMAGE_SUFFIXES for p in folder.iterdir() if p.is_file() or broken_link(p)):
-        if holds_dicom(folder):
-            raise DataError("it holds both image files and DICOM series.", where=folder.name, cure="Put them into folders of their own.")
+    if holds_image_files(folder):
         return import_folder(project, folder, labels, label_names=label_names, role=role, options=options, on_case=on_case)
     return import_dicom(project, folder, labels, label_names=label_names, role=role, options=options, on_case=on_case)

@@ -61,7 +61,7 @@ def _read_fields(path: Path) -> tuple[dict[str, str], int]:
     fields: dict[str, str] = {}
     with open(path, "rb") as stream:
         for _ in range(200):
-            name, equals, value = stream.readline(4096).decode("latin-1").partition("=")
+            name, equals, value = stream.readline(4096).decode("utf-8", "surrogateescape").partition("=")
             if not equals:
                 break
             fields[name.strip()] = value.strip()

@@ -11,9 +11,8 @@ import numpy as np
 import pydicom
 import pytest
 import SimpleITK as sitk
-from pydicom.dataset import FileMetaDataset
+from dicom_files import SLICES, Change, write_file, write_series
 from pydicom.fileset import FileSet
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
 from SAM2IterativeLib.errors import DataError
 from SAM2IterativeLib.exchange import export_labels, import_any
@@ -23,52 +22,6 @@ from SAM2IterativeLib.exchange.importing import unusable_files
 from SAM2IterativeLib.project import Project
 from SAM2IterativeLib.review import Review
 from SAM2IterativeLib.volumes import LabelMap, write_label_map
-
-PATIENT = "Doe^Jane"
-SLICES = 6
-Change = Callable[[int, pydicom.Dataset], None]
-
-
-def write_series(folder: Path, change: Change | None = None, slices: int = SLICES) -> Path:
-    """A small oblique CT series with an identity, its files in no telling order."""
-    folder.mkdir(parents=True, exist_ok=True)
-    study, series, frame = (generate_uid(entropy_srcs=[folder.name, kind]) for kind in ("study", "series", "frame"))
-    angle = 0.2
-    along_i, along_j = np.array([np.cos(angle), np.sin(angle), 0]), np.array([-np.sin(angle), np.cos(angle), 0])
-    for k in range(slices):
-        data = pydicom.Dataset()
-        data.file_meta = FileMetaDataset()
-        data.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-        data.SOPClassUID = data.file_meta.MediaStorageSOPClassUID = CTImageStorage
-        data.SOPInstanceUID = data.file_meta.MediaStorageSOPInstanceUID = generate_uid(entropy_srcs=[folder.name, str(k)])
-        data.StudyInstanceUID, data.SeriesInstanceUID, data.FrameOfReferenceUID = study, series, frame
-        data.PatientName, data.PatientID, data.PatientBirthDate, data.PatientSex = PATIENT, "ID-4711", "19700101", "F"
-        data.StudyDate, data.StudyTime, data.AccessionNumber, data.StudyID = "20200101", "120000", "ACC-0815", "1"
-        data.ReferringPhysicianName = "Doc^Tor"
-        data.Modality, data.Manufacturer, data.SeriesNumber, data.InstanceNumber = "CT", "Maker", 1, k + 1
-        data.Rows, data.Columns, data.SamplesPerPixel, data.PhotometricInterpretation = 8, 10, 1, "MONOCHROME2"
-        data.BitsAllocated = data.BitsStored = 16
-        data.HighBit, data.PixelRepresentation = 15, 1
-        data.RescaleSlope, data.RescaleIntercept = 1, -1000
-        data.PixelSpacing, data.SliceThickness = [0.7, 0.9], 2.5
-        data.ImageOrientationPatient = [float(f"{v:.8f}") for v in (*along_i, *along_j)]
-        data.ImagePositionPatient = [-20.0, 5.0, 2.5 * k]
-        data.PixelData = (np.arange(80, dtype=np.int16).reshape(8, 10) + 1000 * k).tobytes()
-        if change:
-            change(k, data)
-        _write(folder / f"{(k * 7) % 11:02d}.dcm", data)
-    return folder
-
-
-def _write(path: Path, data: pydicom.Dataset, *, bare: bool = False) -> None:
-    """A file as the standard wants it, or the bare data, by pydicom 2 (which Slicer 5.10 ships) or 3."""
-    if pydicom.__version_info__[0] == "2":
-        data.is_little_endian, data.is_implicit_VR = True, bare
-        pydicom.dcmwrite(path, data, write_like_original=bare)
-    elif bare:
-        pydicom.dcmwrite(path, data, implicit_vr=True, little_endian=True, enforce_file_format=False)
-    else:
-        pydicom.dcmwrite(path, data, enforce_file_format=True)
 
 
 @pytest.fixture
@@ -301,7 +254,7 @@ def test_a_copy_with_another_header_is_a_copy(tmp_path: Path) -> None:
     folder = write_series(tmp_path / "s")
     data = pydicom.dcmread(folder / "00.dcm")
     data.Manufacturer = "Other maker"
-    _write(folder / "copy.dcm", data)
+    write_file(folder / "copy.dcm", data)
     assert len(find_series(folder)[0].files) == SLICES
 
 
@@ -362,7 +315,7 @@ def test_files_without_the_bytes_before_the_header(tmp_path: Path) -> None:
         data = pydicom.dcmread(path)
         del data.file_meta
         data.preamble = None
-        _write(path, data, bare=True)
+        write_file(path, data, bare=True)
         assert path.read_bytes()[128:132] != b"DICM"
     assert np.array_equal(read_series(find_series(folder)[0], "x").array, whole.array)
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
+from dicom_files import write_series
 from small_cases import OBLIQUE
 from small_projects import CPU, small_project
 
@@ -19,6 +20,8 @@ from SAM2IterativeLib.dedicated.networks import build_network, weights_of
 from SAM2IterativeLib.dedicated.prediction import Predictor
 from SAM2IterativeLib.dedicated.weights import network_path, save_weights
 from SAM2IterativeLib.errors import DataError, ProjectError, Stopped
+from SAM2IterativeLib.exchange.dicom import read_series
+from SAM2IterativeLib.exchange.dicom_series import find_series
 from SAM2IterativeLib.inference import RECORD, predict_folder, trained_network
 from SAM2IterativeLib.iteration import TRAINING, Iteration
 from SAM2IterativeLib.messages import CaseSetAside, Message, Progress, Warned
@@ -123,6 +126,21 @@ def test_it_goes_on_after_a_stop_and_keeps_what_is_whole(project: Project, image
 def test_a_stop_during_the_last_image_comes_too_late(project: Project, images: Path, tmp_path: Path) -> None:
     output = tmp_path / "labels"
     assert len(predict_folder(project, images, output, CPU, stop=(output / "c.png").exists).written) == 3
+
+
+def test_dicom_series_get_label_maps_named_after_their_folders(project: Project, tmp_path: Path) -> None:
+    folder = tmp_path / "images"
+    write_series(folder / "one")
+    write_series(folder / "two" / "CT")
+    write_series(folder / "two" / "CT", slices=4, prefix="second_")
+    (folder / "one" / "cut.dcm").write_bytes(b"")
+    result = predict_folder(project, folder, tmp_path / "labels", CPU)
+    assert result.written == ("one.nii.gz", "two_CT_1.nii.gz", "two_CT_2.nii.gz")
+    assert [name for name, _ in result.set_aside] == ["one/cut.dcm"]
+    found = read_label_map(tmp_path / "labels" / "one.nii.gz")
+    assert found.geometry.size == read_series(find_series(folder / "one")[0], "one").geometry.size
+    again = predict_folder(project, folder, tmp_path / "labels", CPU)
+    assert again.written == result.written
 
 
 def test_a_link_to_nothing_is_named_and_the_others_go_on(project: Project, images: Path, tmp_path: Path) -> None:

@@ -313,3 +313,12 @@ def test_voxels_that_are_no_numbers_are_counted_once(tmp_path: Path) -> None:
     array[:3, 0, 0], affine[0, 1] = np.nan, 5e-4
     nibabel.save(nibabel.Nifti1Image(array, affine), tmp_path / "a.nii.gz")
     assert read_volume(tmp_path / "a.nii.gz").remarks == ("3 voxels were not a number or infinite; they were set to 0.",)
+
+
+def test_a_header_may_name_its_data_file_in_any_letters(tmp_path: Path) -> None:
+    image = sitk.GetImageFromArray(np.arange(60, dtype=np.int16).reshape(3, 4, 5))
+    sitk.WriteImage(image, str(tmp_path / "a.mhd"))
+    (tmp_path / "a.raw").rename(tmp_path / "Zähne.raw")
+    header = (tmp_path / "a.mhd").read_bytes().replace(b"a.raw", "Zähne.raw".encode())
+    (tmp_path / "a.mhd").write_bytes(header)
+    assert np.array_equal(read_volume(tmp_path / "a.mhd").array, sitk.GetArrayFromImage(image))
