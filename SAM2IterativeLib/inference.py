@@ -17,6 +17,7 @@ from .dedicated.prediction import Predictor
 from .dedicated.weights import load_weights, network_path
 from .device import Device, full_memory, release_memory
 from .errors import DataError, ProjectError, Stopped
+from .exchange.importing import implausible
 from .exchange.new_images import NewImage, new_images
 from .files import is_temporary, sha256_of, write_text
 from .guidance.pseudo_label import fuse
@@ -91,7 +92,7 @@ def predict_folder(
         try:
             if not record.has(name, image):
                 volume = image.read()
-                for remark in volume.remarks:
+                for remark in (*volume.remarks, *implausible(volume.geometry)):
                     report(Warned(f"{image.name}: {remark}"))
                 require_channels(volume.array.shape[-1] if volume.colour else 1, plan.channels, image.name)
                 probabilities = predictor.predict(volume.array, volume.geometry, stop=stop)

@@ -226,7 +226,7 @@ class _Intake:
         )
         self._added.append(case)
         self._images.remember(case)
-        self._remarks.extend((case.id, remark) for remark in (*image.remarks, *_implausible(image.geometry)))
+        self._remarks.extend((case.id, remark) for remark in (*image.remarks, *implausible(image.geometry)))
         if twins:
             self._remarks.append((case.id, f"its image is the same as that of case {twins[0].id}; keep only one of them."))
         elif namesakes:
@@ -301,7 +301,7 @@ class _Intake:
         return opaque_case_id([c.id for c in self.project.cases()]) if self.options.opaque_ids else candidate.name
 
 
-def _implausible(grid: Geometry) -> list[str]:
+def implausible(grid: Geometry) -> list[str]:
     """Sizes that no image of a patient has: most likely the file means another unit than mm."""
     lengths = [n * mm for n, mm in zip(grid.size, grid.spacing, strict=True)]
     if grid.planar or _LEAST_MM <= max(lengths) <= _MOST_MM:

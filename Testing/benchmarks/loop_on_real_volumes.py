@@ -43,7 +43,7 @@ from SAM2IterativeLib.dedicated.networks import Weights
 from SAM2IterativeLib.dedicated.plan import Plan
 from SAM2IterativeLib.dedicated.prediction import Predictor
 from SAM2IterativeLib.dedicated.training import Task, train
-from SAM2IterativeLib.dedicated.weights import load_weights
+from SAM2IterativeLib.dedicated.weights import load_weights, network_path
 from SAM2IterativeLib.device import Device, choose_device
 from SAM2IterativeLib.evaluation import evaluate
 from SAM2IterativeLib.inference import labels_of
@@ -116,7 +116,7 @@ def one_run(options: argparse.Namespace) -> dict[str, Any]:
                 | {"spearman": row.get("uncertainty_error_spearman")}
                 for row in evaluate(project, data / "labels")["rounds"]
             ]
-        networks = [load_weights(project.models_folder / f"round_{n}.safetensors")[0] for n in range(options.rounds + 1)]
+        networks = [load_weights(network_path(project.models_folder, n))[0] for n in range(options.rounds + 1)]
         result["few"] = judge.score(networks[0])
         result["final"] = judge.score(networks[-1])
     as_long = replace(plan, first_steps=steps)

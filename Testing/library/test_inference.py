@@ -92,6 +92,14 @@ def test_voxels_that_are_no_numbers_are_told(project: Project, tmp_path: Path) -
     assert warned.startswith("a.nrrd: ") and "1" in warned
 
 
+def test_a_size_that_nobody_has_is_told(project: Project, tmp_path: Path) -> None:
+    image, _ = phantom_case(5, size=(5, 24, 30))
+    write_volume(tmp_path / "images" / "a.nrrd", replace(image, geometry=replace(image.geometry, spacing=(2e-3, 1e-3, 1e-3))))
+    messages: list[Message] = []
+    predict_folder(project, tmp_path / "images", tmp_path / "labels", CPU, report=messages.append)
+    assert any(isinstance(m, Warned) and "another unit than mm" in m.sentence for m in messages)
+
+
 def test_an_image_too_large_for_memory_does_not_cost_the_others(
     project: Project, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
