@@ -24,7 +24,7 @@ from .next_steps import command
 from .result_commands import show_scores
 
 CASES, LABELLED, SEED, ROUNDS = 12, 3, 7, 2
-_STEPS = DedicatedSettings(first_steps=220)
+_STEPS = DedicatedSettings(first_steps=160, round_steps=100)
 _ADAPTED = FoundationSettings(adaptation_steps=25)
 """Few steps, so that the demo ends within minutes on two cores; the project's own defaults are larger."""
 
