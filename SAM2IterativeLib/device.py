@@ -146,13 +146,13 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, torch.OutOfMemoryError) or (isinstance(error, RuntimeError) and _FULL_ON_MPS in str(error))
 
 
-def full_memory(error: BaseException) -> str | None:
-    """Whose memory an error says to be full, in words; None where it says something else."""
+def full_memory(error: BaseException) -> str:
+    """Whose memory an error says to be full, in words; an error that says something else is a fault and raised again."""
     if is_out_of_memory(error):
         return "the memory of the device"
     if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and _FULL_ON_CPU in str(error)):
         return "the memory of this computer"
-    return None
+    raise error
 
 
 def release_memory() -> None:

@@ -114,10 +114,8 @@ def _why_not(error: DataError | MemoryError | RuntimeError, name: str) -> str:
     """Why an image is set aside; other errors than of the image or of memory are faults and go up."""
     if isinstance(error, DataError):
         return error.sentence
-    full = full_memory(error)
-    if full is None:
-        raise error
-    return f"{name}: {full} does not suffice for this image. Close other programs and run again, or cut it to the part that matters."
+    cure = "Close other programs and run again, or cut it to the part that matters."
+    return f"{name}: {full_memory(error)} does not suffice for this image. {cure}"
 
 
 def _is_whole(path: Path) -> bool:

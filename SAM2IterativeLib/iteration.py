@@ -259,8 +259,6 @@ def run_safely(action: Callable[[], Result], report: Reporter) -> Result | None:
         failure = error
     except (MemoryError, RuntimeError) as error:
         full = full_memory(error)
-        if full is None:
-            raise
         lower = "lower batch or patch in plan.toml, choose smaller SAM2 weights, or set device = 'cpu'"
         cure = f"Close other programs that use it, {lower if is_out_of_memory(error) else 'or use fewer cases'}."
         failure = ResourceError(f"{full} does not suffice.", cure=cure)

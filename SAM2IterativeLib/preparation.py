@@ -199,11 +199,8 @@ def setting_aside(project: Project, case: Case, report: Reporter) -> Iterator[No
             raise
         reason = error.sentence
     except (MemoryError, RuntimeError) as error:
-        full = full_memory(error)
-        if full is None:
-            raise
         cure = "Close other programs, and the next run tries it again; or cut it to the part that matters."
-        reason = f"{case.id}: {full} does not suffice for this case. {cure}"
+        reason = f"{case.id}: {full_memory(error)} does not suffice for this case. {cure}"
     else:
         return
     release_memory()

@@ -151,11 +151,12 @@ class IFDL(NetworkMethod):
             self.path(round, case, _ANSWER).unlink(missing_ok=True)  # of an attempt with other prompts that was interrupted
         else:
             network = classes_of(grid.turned(load_probabilities(self.path(round, case, PROBABILITIES))))
-            agreed = slice_dice(classes_of(answer), network, run.class_count)
+            answered = classes_of(answer)
+            agreed = slice_dice(answered, network, run.class_count)
             record = record.updated(agreed, {c: [p.slice_index for p in found] for c, found in prompts.items()})
             save_probabilities(self.path(round, case, _ANSWER), grid.turned_back(answer))
             files.append(_ANSWER)
-            labels = np.where(np.isin(labels, list(abstained)), labels, classes_of(answer)) if abstained else classes_of(answer)
+            labels = np.where(np.isin(labels, list(abstained)), labels, answered) if abstained else answered
         self.write_classes(round, case, PROPAGATED, grid.turned_back(labels), volume)
         save_arrays(
             self.path(round, case, _RECORD),
@@ -172,12 +173,12 @@ class IFDL(NetworkMethod):
     ) -> dict[int, list[Prompt]]:
         """Key frames by quality, and every slice that a person decided, with exactly the person's mask."""
         settings = self.run.settings
-        stability = None
+        seen, stability = classes_of(history), None
         if self.has_past(round, case):
             before = classes_of(grid.turned(load_probabilities(self.path(round - 1, case, _HISTORY))))
-            stability = slice_dice(classes_of(history), before, self.run.class_count)
+            stability = slice_dice(seen, before, self.run.class_count)
         quality = slice_quality(history, doubt, settings.key_frames, reliability=record.reliability, stability=stability)
-        frames = select_key_frames(quality, classes_of(history), settings.key_frames)
+        frames = select_key_frames(quality, seen, settings.key_frames)
         prompts = prompts_on(frames, history, doubt, settings.prompts, settings.key_frames.margin)
         said = self.run.review.training_labels(case) if case.role == "unlabelled" else None
         if said is not None:

@@ -65,9 +65,10 @@ class KnowledgeMining(NetworkMethod):
         said = self._predictor.predict(volume.array, volume.geometry, stop=self.run.stop_asked)
         doubt = entropy(said)
         save_probabilities(self.path(round, case, PROBABILITIES), said)
-        self.write_classes(round, case, COARSE, classes_of(said), volume)
+        labels = classes_of(said)
+        self.write_classes(round, case, COARSE, labels, volume)
         write_volume(self.path(round, case, UNCERTAINTY), Volume(in_steps(doubt), volume.geometry))
-        numbers = {"uncertainty": case_uncertainty(doubt, classes_of(said), self.run.plan.always_shown)}
+        numbers = {"uncertainty": case_uncertainty(doubt, labels, self.run.plan.always_shown)}
         return self.outcome(round, case, (PROBABILITIES, COARSE, UNCERTAINTY), numbers)
 
     def ask(self, round: int, case: Case) -> Outcome:
